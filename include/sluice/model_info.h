@@ -1,0 +1,47 @@
+// What the rest of Sluice needs to know about a model: plain values, filled by model/ from a file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sluice/types.h"
+
+namespace sluice {
+
+enum class TokenType : uint8_t { kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+struct TokenizerData {
+  std::string model;                  // "gpt2" (byte-level BPE) in GGUF's naming
+  std::string pre_tokenizer;          // GGUF's tokenizer.ggml.pre: "smollm", "llama-bpe", ...
+  std::vector<std::string> tokens;    // [V], as stored (byte-level BPE: in the GPT-2 byte alphabet)
+  std::vector<TokenType> types;       // [V]
+  std::vector<float> scores;          // [V] or empty
+  std::vector<std::string> merges;    // "left right", by rank
+  TokenId bos = -1, eos = -1, unknown = -1, padding = -1;  // -1: none
+  bool add_bos = false, add_eos = false, add_space_prefix = false;
+};
+
+// The model's recommended sampling; identity where the file says nothing.
+struct GenerationDefaults {
+  float temperature = 1.0F;
+  int32_t top_k = 0;
+  float top_p = 1.0F;
+  float min_p = 0.0F;
+  float repetition_penalty = 1.0F;
+};
+
+struct ModelInfo {
+  std::string name;          // what /v1/models lists: the file's stem unless --served-model-name
+  std::string architecture;  // "llama"
+  std::string hash;          // XXH3-128 of the file's metadata and size, hex
+  int32_t vocab_size = 0;
+  int32_t max_model_len = 0;  // tokens, prompt and output together
+  std::vector<TokenId> eos_ids;
+  std::string chat_template;  // Jinja; empty: the model has none
+  TokenizerData tokenizer;
+  GenerationDefaults generation;
+};
+
+}  // namespace sluice

@@ -1,0 +1,92 @@
+// The one door: HTTP, gRPC, the gateway, batch jobs and embedding programs are all clients of a Service.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sluice/types.h"
+
+namespace sluice {
+
+// Where a front end's thread receives its events. One a front-end thread, not one a stream.
+class EventQueue {
+ public:
+  virtual ~EventQueue() = default;
+  // Takes a step's events for all streams of this queue, in order. Thread-safe; never blocks. Called at most once a
+  // step by each engine (plus once a refused request).
+  virtual void Publish(std::vector<StreamEvent> events) = 0;
+};
+
+struct ModelDescription {
+  std::string id;
+  std::vector<std::string> aliases;
+  int64_t created = 0;  // Unix seconds, when it was loaded
+  int64_t max_model_len = 0;
+  std::string architecture;
+};
+
+struct TokenizeRequest {
+  std::string model;
+  std::variant<Text, std::vector<ChatMessage>> prompt;
+  bool parse_special = true;
+  bool add_special_tokens = true;     // bos, where the model wants one
+  bool add_generation_prompt = true;  // chat only
+};
+
+struct TokenizeResult {
+  std::vector<TokenId> tokens;
+  std::vector<Text> token_bytes;  // one a token
+  int64_t max_model_len = 0;
+};
+
+// What /health, gRPC health and the readiness metric all say.
+struct Health {
+  bool live = true;   // false: the process must be restarted
+  bool ready = false; // takes new work: model loaded, not draining, runnable work advances
+  std::string reason; // why not ready: "loading", "draining", "device error", "no progress"
+};
+
+struct VersionInfo {
+  std::string version, backend, isa, model_hash;
+  std::string system_fingerprint;  // "fp_" + digest of the above
+};
+
+// Identifies an accepted call of Generate. Never reused.
+using CallId = uint64_t;
+
+// Every method is thread-safe. Errors are absl::Status with the codes of design §8.
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  // Starts a generation and returns at once; everything else, refusals included, comes as events to `queue` under `tag`:
+  // Accepted, TokenEvents, and exactly one End. `queue` must live until that End.
+  virtual CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) = 0;
+
+  // The client has gone: the row and its KV blocks are free after the current step. The End still comes. Unknown or
+  // ended ids are ignored.
+  virtual void Cancel(CallId call) = 0;
+
+  // Runs on the caller's thread for short input (a front end sends longer input through RunPrepared).
+  virtual absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const = 0;
+  virtual absl::StatusOr<Text> Detokenize(const std::string& model, const std::vector<TokenId>& tokens) const = 0;
+
+  // Runs `work` on the prepare pool, so that I/O threads never do work proportional to a prompt.
+  // Errors: ResourceExhausted when the pool's queue is full; `work` is then not run.
+  virtual absl::Status RunPrepared(std::function<void()> work) = 0;
+
+  virtual std::vector<ModelDescription> ListModels() const = 0;
+  virtual Health GetHealth() const = 0;  // under 10 ms whatever the engine does
+  virtual VersionInfo GetVersion() const = 0;
+
+  // Stops admitting (Unavailable + retry_after), lets running work finish. Idempotent.
+  virtual void Drain() = 0;
+  // True once nothing is in flight.
+  virtual bool Drained() const = 0;
+};
+
+}  // namespace sluice

@@ -1,0 +1,110 @@
+// Plain views over memory that somebody else owns. Letters: T tokens and R rows of the step, D model_dim, F ffn_dim,
+// V vocab_size, L layers, Hq and Hkv query and KV heads, H head_dim.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+namespace sluice {
+
+enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+
+struct DTypeInfo {
+  std::string_view name;
+  int32_t block_elements;  // elements that share a scale; 1: not quantised
+  int32_t block_bytes;
+};
+[[nodiscard]] constexpr DTypeInfo GetDTypeInfo(DType dtype) {
+  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},   {"F16", 1, 2},    {"BF16", 1, 2},
+                                 {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20}};
+  return kInfo[static_cast<int>(dtype)];
+}
+
+// A tensor as it lies in a model file: row-major, rows x cols, cols a multiple of the dtype's block. 1-D: rows == 1.
+struct WeightView {
+  DType dtype = DType::kF32;
+  int64_t rows = 0, cols = 0;
+  const void* data = nullptr;
+
+  [[nodiscard]] int64_t row_bytes() const {
+    const DTypeInfo info = GetDTypeInfo(dtype);
+    return cols / info.block_elements * info.block_bytes;
+  }
+};
+
+// Activations, row-major. stride in elements between rows. f32 on the CPU backend.
+struct Tensor {
+  float* data = nullptr;
+  int32_t rows = 0, cols = 0, stride = 0;
+
+  [[nodiscard]] float* row(int64_t r) const { return data + r * stride; }
+  // Columns [begin, begin + n) of every row.
+  [[nodiscard]] Tensor Columns(int32_t begin, int32_t n) const { return {data + begin, rows, n, stride}; }
+  [[nodiscard]] Tensor Rows(int32_t n) const { return {data, n, cols, stride}; }
+};
+
+// y = W x over weights in the backend's own layout; made by Ops::LoadLinear, owned by the Ops.
+struct Linear {
+  int32_t rows = 0, cols = 0;  // outputs, inputs
+  const void* impl = nullptr;
+  explicit operator bool() const { return impl != nullptr; }
+};
+
+// A learned vector, f32, in the backend's memory; made by Ops::LoadVector, owned by the Ops. data == nullptr: not there.
+struct Vector {
+  const float* data = nullptr;
+  int32_t size = 0;
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block is the backend's.
+struct KvLayer {
+  void* data = nullptr;
+  int32_t num_blocks = 0, block_tokens = 0, num_kv_heads = 0, head_dim = 0;
+};
+
+// The step's plan as arrays (see src/step/batch_plan.h for their meaning); valid until Ops::Finish returns.
+struct BatchView {
+  int32_t num_tokens = 0, num_rows = 0;
+  const int32_t* tokens = nullptr;       // [T]; -1: the token last sampled in the row's slot
+  const int32_t* positions = nullptr;    // [T]
+  const int32_t* row_begin = nullptr;    // [R+1]
+  const int32_t* context_len = nullptr;  // [R]
+  const int32_t* blocks = nullptr;       // [block_begin[R]]
+  const int32_t* block_begin = nullptr;  // [R+1]
+  const int32_t* slots = nullptr;        // [R]
+  int32_t num_outputs = 0;               // rows that sample
+  const int32_t* output_rows = nullptr;  // [num_outputs] ascending row indexes; the row's last token is the one sampled from
+};
+
+// How one slot samples. Pointers are copied from by Ops::InitSlot.
+struct SlotView {
+  int32_t slot = 0;
+  float temperature = 1, top_p = 1, min_p = 0;
+  int32_t top_k = 0;  // 0: off
+  float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+  uint64_t seed = 0;
+  uint32_t choice = 0;
+  int32_t min_tokens = 0;     // the stop tokens cannot be sampled before that many output tokens
+  int32_t num_logprobs = -1;  // -1: none
+  const int32_t* stop_tokens = nullptr;
+  int32_t num_stop_tokens = 0;
+  const std::pair<int32_t, float>* bias = nullptr;  // ascending by id
+  int32_t num_bias = 0;
+  const int32_t* prompt_tokens = nullptr;  // history, for penalties only
+  int32_t num_prompt_tokens = 0;
+  const int32_t* output_tokens = nullptr;
+  int32_t num_output_tokens = 0;
+};
+
+inline constexpr int32_t kMaxLogprobs = 20;
+struct SampleOut {
+  int32_t token = 0;
+  float logprob = 0;     // log-softmax of the raw logits at `token`; only if the slot wants logprobs
+  int32_t num_top = 0;
+  int32_t top_tokens[kMaxLogprobs] = {};
+  float top_logprobs[kMaxLogprobs] = {};
+};
+
+}  // namespace sluice

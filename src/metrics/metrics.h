@@ -1,0 +1,80 @@
+// Every metric of the server, from one table (metrics.cc) that is also docs/api/metrics.md. Thread-safe: updates are
+// atomics or short locks, and rendering never touches the engine thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/time/time.h"
+#include "sluice/types.h"
+
+namespace sluice {
+
+// Four counters that only grow, so that the difference can be read without a lock and is never positive in error: a
+// stream is opened before and closed after its engine requests. Orphans = engine requests whose stream has gone.
+class OrphanAudit {
+ public:
+  // Front ends: a client's call begins; its End was taken off the queue.
+  void StreamOpened() { opened_.fetch_add(1); }
+  void StreamClosed() { closed_.fetch_add(1); }
+  // Engine: a request entered (inbox included); all of its sequences left the scheduler.
+  void EngineAdded() { added_.fetch_add(1); }
+  void EngineRemoved() { removed_.fetch_add(1); }
+  // Reads closed and added before removed and opened: whatever happens meanwhile only lowers the result.
+  [[nodiscard]] int64_t Orphans() const;
+  [[nodiscard]] int64_t OpenStreams() const { return opened_.load() - closed_.load(); }
+
+ private:
+  std::atomic<int64_t> opened_{0}, closed_{0}, added_{0}, removed_{0};
+};
+
+struct EngineGauges {
+  int64_t running = 0, waiting = 0, waiting_tokens = 0;
+  int64_t kv_free_blocks = 0, kv_cached_blocks = 0, kv_referenced_blocks = 0;
+  int64_t preemptions = 0, prefix_queries = 0, prefix_hits = 0;  // ever
+};
+
+class Metrics {
+ public:
+  // `alias`: "" or "vllm". `model`: the value of the label model_name.
+  Metrics(std::string model, std::string_view alias);
+  ~Metrics();
+
+  OrphanAudit orphans;
+
+  // Engine thread, once a step.
+  void SetEngine(const EngineGauges& gauges);
+  void CountStep(int64_t tokens, int64_t rows, absl::Duration device_time);
+  // Engine thread, by request.
+  void CountPromptTokens(int64_t tokens);
+  void CountOutputTokens(int64_t tokens);
+  void ObserveQueueTime(absl::Duration time);
+  void ObserveTtft(absl::Duration time);
+  void ObserveItl(absl::Duration time);
+  void ObserveTpot(absl::Duration time);
+  void ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& usage);
+  // Front ends. `route` comes from the route table, never from the client.
+  void CountHttpRequest(std::string_view route, int http_status, absl::Duration time);
+  void CountRpc(std::string_view method, std::string_view code, absl::Duration time);
+  void CountRefused(std::string_view reason);  // "queue_full", "draining", "invalid", ...
+  void SetConnections(std::string_view protocol, int64_t open);
+  // Process facts, set once.
+  void SetBuildInfo(std::string_view version, std::string_view backend, std::string_view isa);
+  void SetCacheConfig(int64_t block_tokens, int64_t num_blocks);
+  void SetReady(bool ready);
+
+  // The whole page in Prometheus' text format 0.0.4.
+  [[nodiscard]] std::string Render() const;
+
+  // docs/api/metrics.md's table, from the same definitions.
+  static std::string DocumentationTable();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,102 @@
+// Which sequences run in the next step, and with how many tokens. A pure state machine: no thread, lock, clock, log,
+// metric, device or floating point. The same calls give byte-identical plans. Engine thread only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "sluice/types.h"
+#include "step/batch_plan.h"
+#include "step/step_result.h"
+
+namespace sluice {
+
+struct SchedulerConfig {
+  int32_t max_rows = 32;             // sequences in a step; also the number of slots
+  int32_t max_step_tokens = 512;     // the token budget of a step
+  int32_t kv_block_tokens = 16;
+  int32_t num_kv_blocks = 0;
+  int32_t max_model_len = 0;         // prompt and output tokens of a sequence
+  int32_t max_waiting_sequences = 256;
+  int64_t max_waiting_tokens = 1 << 20;  // prompt tokens in waiting sequences
+  int32_t max_steps_in_flight = 1;
+  bool prefix_cache = true;
+};
+
+// One token stream to generate.
+struct SequenceSpec {
+  SequenceId id = 0;  // unique, chosen by the engine
+  std::shared_ptr<const SamplingParams> sampling;
+  uint32_t choice = 0;
+  std::vector<TokenId> prompt_tokens;         // not empty
+  std::vector<TokenId> resume_output_tokens;  // counted as output from the start
+  int32_t max_output_tokens = 0;              // >= 1, resumed ones included
+  int32_t priority = 0;                       // lower first
+  std::string tenant;                         // fairness among equal priorities; salts the prefix cache
+  absl::Time deadline = absl::InfiniteFuture();
+  bool read_prefix_cache = true;
+  // A choice of the same prompt that was added before: this one waits until that one's prompt is computed (or it
+  // ended), so that its blocks are found in the prefix cache. 0: none.
+  SequenceId leader = 0;
+};
+
+// News of one sequence.
+struct SequenceUpdate {
+  SequenceId sequence = 0;
+  std::vector<SampledToken> tokens;        // newly accepted, in order
+  std::optional<FinishReason> finished;    // kStop, kLength (Apply) or kDeadline (Schedule); it has left the scheduler
+  int32_t num_cached_tokens = 0;           // prompt tokens found in the prefix cache at first admission
+};
+
+struct ScheduleResult {
+  BatchPlan plan;                      // empty(): nothing can run now
+  std::vector<SequenceUpdate> ended;   // deadlines that passed, waiting or running
+};
+
+struct SchedulerStats {
+  int32_t num_running = 0, num_waiting = 0;
+  int64_t num_waiting_tokens = 0;
+  int32_t num_free_blocks = 0, num_cached_blocks = 0, num_referenced_blocks = 0;  // sum: num_kv_blocks
+  int64_t num_preemptions = 0, prefix_queries = 0, prefix_hits = 0;  // ever; prefix counts are in tokens
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerConfig& config);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Errors: ResourceExhausted when the waiting queue is full in sequences or tokens; InvalidArgument when the sequence
+  // could never fit (context, KV pool). The sequence is then not taken.
+  absl::Status Add(SequenceSpec spec);
+
+  // Ends a sequence from outside (client gone, stop string, parser): it is in no later plan; no update comes for it, and
+  // results of steps in flight for it are dropped. Its blocks are free once the steps that name them are applied.
+  // Finish keeps the first num_kept_tokens of its output as prefix-cache content. Unknown ids are ignored.
+  void Cancel(SequenceId sequence);
+  void Finish(SequenceId sequence, int32_t num_kept_tokens);
+
+  // The next step. May run ahead of Apply by up to max_steps_in_flight steps.
+  ScheduleResult Schedule(absl::Time now);
+
+  // Takes a step's result, in step order. Detects stop tokens and length.
+  std::vector<SequenceUpdate> Apply(const StepResult& result);
+
+  [[nodiscard]] bool HasSequences() const;  // waiting or running, or steps not yet applied
+  [[nodiscard]] SchedulerStats stats() const;
+
+  // Checks every invariant of design §5 that a caller cannot see; aborts with the values on failure. For tests.
+  void CheckInvariants() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice

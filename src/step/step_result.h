@@ -1,0 +1,29 @@
+// What a step produced. Logits never leave the executor.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "step/batch_plan.h"
+
+namespace sluice {
+
+struct SampledToken {
+  TokenId token = 0;
+  float logprob = 0;                               // of the distribution before temperature and filters; if asked for
+  std::vector<std::pair<TokenId, float>> top;      // the num_logprobs best, descending, ties by ascending id
+};
+
+struct RowResult {
+  SequenceId sequence = 0;
+  std::vector<SampledToken> tokens;  // accepted tokens in order; empty for RowOutput::kNone
+};
+
+struct StepResult {
+  StepId step = 0;
+  std::vector<RowResult> rows;  // [R], in the plan's order
+  absl::Duration device_time;
+};
+
+}  // namespace sluice

@@ -1,0 +1,50 @@
+// Text to token ids and back. Immutable after Create; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sluice/model_info.h"
+#include "sluice/types.h"
+
+namespace sluice {
+
+class Tokenizer {
+ public:
+  // Errors: InvalidArgument for inconsistent data (a merge that names no token, sizes that differ, ...); Unimplemented
+  // for a model or pre-tokenizer that is not supported, with the list of those that are.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const TokenizerData& data);
+  virtual ~Tokenizer() = default;
+
+  // The token ids of the segments' text as one string. Special tokens (control, user-defined) are recognised only where
+  // every byte lies in segments with special_allowed. Any bytes are valid input. No bos or eos is added.
+  [[nodiscard]] virtual std::vector<TokenId> Encode(std::span<const PromptSegment> segments) const = 0;
+
+  // What a token stands for: raw bytes, perhaps a part of a UTF-8 character; a special token's own text.
+  // Errors by value: empty for ids outside [0, vocab_size).
+  [[nodiscard]] virtual std::string_view TokenBytes(TokenId token) const = 0;
+  [[nodiscard]] virtual bool IsSpecial(TokenId token) const = 0;
+  [[nodiscard]] virtual int32_t vocab_size() const = 0;
+
+  // All bytes, with invalid UTF-8 replaced by U+FFFD.
+  [[nodiscard]] std::string Decode(std::span<const TokenId> tokens, bool skip_special) const;
+};
+
+// Cuts a byte stream into whole UTF-8 characters: holds an incomplete tail back, replaces invalid bytes by U+FFFD (one
+// per maximal subpart, Unicode 15 §3.9). The concatenation of all results is valid UTF-8 whatever comes in.
+class Utf8Stream {
+ public:
+  [[nodiscard]] std::string Append(std::string_view bytes);
+  [[nodiscard]] std::string Flush();  // the held tail as U+FFFD, or nothing
+  [[nodiscard]] size_t num_held() const { return held_.size(); }
+
+ private:
+  std::string held_;  // at most 3 bytes
+};
+
+}  // namespace sluice
