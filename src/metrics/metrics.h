@@ -1,5 +1,5 @@
-// Every metric of the server, from one table (metrics.cc) that is also docs/api/metrics.md. Thread-safe: updates are
-// atomics or short locks, and rendering never touches the engine thread.
+// Every metric of the server, from one table (metrics.cc) that is also docs/api/metrics.md.
+// Thread-safe: updates are atomics or short locks, and rendering never touches the engine thread.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,9 @@
 
 namespace sluice {
 
-// Four counters that only grow, so that the difference can be read without a lock and is never positive in error: a
-// stream is opened before and closed after its engine requests. Orphans = engine requests whose stream has gone.
+// Four counters that only grow, so that the difference can be read without a lock and is never
+// positive in error: a stream is opened before and closed after its engine requests. Orphans =
+// engine requests whose stream has gone.
 class OrphanAudit {
  public:
   // Front ends: a client's call begins; its End was taken off the queue.
@@ -23,7 +24,8 @@ class OrphanAudit {
   // Engine: a request entered (inbox included); all of its sequences left the scheduler.
   void EngineAdded() { added_.fetch_add(1); }
   void EngineRemoved() { removed_.fetch_add(1); }
-  // Reads closed and added before removed and opened: whatever happens meanwhile only lowers the result.
+  // Reads closed and added before removed and opened: whatever happens meanwhile only lowers the
+  // result.
   [[nodiscard]] int64_t Orphans() const;
   [[nodiscard]] int64_t OpenStreams() const { return opened_.load() - closed_.load(); }
 
@@ -47,7 +49,7 @@ class Metrics {
 
   // Engine thread, once a step.
   void SetEngine(const EngineGauges& gauges);
-  void CountStep(int64_t tokens, int64_t rows, absl::Duration device_time);
+  void CountStep(int64_t tokens, absl::Duration device_time);
   // Engine thread, by request.
   void CountPromptTokens(int64_t tokens);
   void CountOutputTokens(int64_t tokens);

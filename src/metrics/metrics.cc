@@ -1,0 +1,358 @@
+#include "metrics/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <utility>
+#include <vector>
+
+namespace sluice {
+namespace {
+
+enum Id : uint8_t {
+  kRunning,
+  kWaiting,
+  kWaitingTokens,
+  kKvUsage,
+  kKvBlocks,
+  kPreemptions,
+  kPrefixQueries,
+  kPrefixHits,
+  kPromptTokens,
+  kOutputTokens,
+  kSteps,
+  kStepTokens,
+  kStepDuration,
+  kRequests,
+  kRefused,
+  kQueueTime,
+  kTtft,
+  kItl,
+  kTpot,
+  kE2e,
+  kRequestPromptTokens,
+  kRequestOutputTokens,
+  kOpenStreams,
+  kOrphans,
+  kHttpRequests,
+  kHttpDuration,
+  kRpcRequests,
+  kRpcDuration,
+  kConnections,
+  kReady,
+  kBuildInfo,
+  kCacheInfo,
+  kNumMetrics
+};
+
+enum class Type : uint8_t { kCounter, kGauge, kHistogram };
+
+using Buckets = std::vector<double>;
+
+// A 1-2-5 ladder from `low` up to `high`.
+Buckets Ladder(double low, double high) {
+  Buckets buckets;
+  for (double decade = low; decade <= high * 1.0001; decade *= 10) {
+    for (const double step : {1.0, 2.0, 5.0}) {
+      if (decade * step <= high * 1.0001) buckets.push_back(decade * step);
+    }
+  }
+  return buckets;
+}
+
+struct Definition {
+  Id id;
+  Type type;
+  const char* name;
+  const char* labels;  // beside model_name
+  const char* help;
+  const char* vllm = nullptr;  // the name under --metrics-alias=vllm
+  double first_bucket = 0, last_bucket = 0;
+};
+
+// The one table: the metrics page and its documentation.
+constexpr std::array<Definition, kNumMetrics> kTable = {{
+    {kRunning, Type::kGauge, "sluice_running_sequences", "", "Sequences that hold a row",
+     "vllm:num_requests_running"},
+    {kWaiting, Type::kGauge, "sluice_waiting_sequences", "", "Sequences waiting for a row",
+     "vllm:num_requests_waiting"},
+    {kWaitingTokens, Type::kGauge, "sluice_waiting_tokens", "",
+     "Prompt tokens of waiting sequences"},
+    {kKvUsage, Type::kGauge, "sluice_kv_cache_usage_ratio", "",
+     "KV blocks in use by sequences, 0 to 1", "vllm:kv_cache_usage_perc"},
+    {kKvBlocks, Type::kGauge, "sluice_kv_blocks", "state",
+     "KV blocks by state: free, cached (reusable, unreferenced), referenced"},
+    {kPreemptions, Type::kCounter, "sluice_preemptions_total", "",
+     "Running sequences returned to waiting for lack of KV blocks", "vllm:num_preemptions_total"},
+    {kPrefixQueries, Type::kCounter, "sluice_prefix_cache_queries_tokens_total", "",
+     "Prompt tokens looked up in the prefix cache", "vllm:prefix_cache_queries_total"},
+    {kPrefixHits, Type::kCounter, "sluice_prefix_cache_hits_tokens_total", "",
+     "Prompt tokens found in the prefix cache", "vllm:prefix_cache_hits_total"},
+    {kPromptTokens, Type::kCounter, "sluice_prompt_tokens_total", "",
+     "Prompt tokens of admitted requests", "vllm:prompt_tokens_total"},
+    {kOutputTokens, Type::kCounter, "sluice_output_tokens_total", "", "Output tokens",
+     "vllm:generation_tokens_total"},
+    {kSteps, Type::kCounter, "sluice_steps_total", "", "Steps of the engine"},
+    {kStepTokens, Type::kHistogram, "sluice_step_tokens", "", "New tokens a step", nullptr, 1,
+     10000},
+    {kStepDuration, Type::kHistogram, "sluice_step_duration_seconds", "", "Device time of a step",
+     nullptr, 1e-4, 10},
+    {kRequests, Type::kCounter, "sluice_requests_total", "finished_reason",
+     "Requests that ended, by true reason", "vllm:request_success_total"},
+    {kRefused, Type::kCounter, "sluice_refused_requests_total", "reason",
+     "Requests refused before they ran"},
+    {kQueueTime, Type::kHistogram, "sluice_queue_duration_seconds", "",
+     "From submission to the first planned token", "vllm:request_queue_time_seconds", 1e-3, 100},
+    {kTtft, Type::kHistogram, "sluice_ttft_seconds", "", "Request accepted to first output token",
+     "vllm:time_to_first_token_seconds", 1e-3, 100},
+    {kItl, Type::kHistogram, "sluice_itl_seconds", "",
+     "Gap between consecutive output tokens of a sequence", "vllm:inter_token_latency_seconds",
+     1e-4, 10},
+    {kTpot, Type::kHistogram, "sluice_tpot_seconds", "",
+     "(end to end - TTFT) / (output tokens - 1), one value a sequence",
+     "vllm:request_time_per_output_token_seconds", 1e-4, 10},
+    {kE2e, Type::kHistogram, "sluice_request_duration_seconds", "", "Request accepted to its end",
+     "vllm:e2e_request_latency_seconds", 1e-3, 1000},
+    {kRequestPromptTokens, Type::kHistogram, "sluice_request_prompt_tokens", "",
+     "Prompt tokens of a request", "vllm:request_prompt_tokens", 1, 1e5},
+    {kRequestOutputTokens, Type::kHistogram, "sluice_request_output_tokens", "",
+     "Output tokens of a request", "vllm:request_generation_tokens", 1, 1e5},
+    {kOpenStreams, Type::kGauge, "sluice_open_streams", "",
+     "Calls of front ends whose terminal event has not been taken"},
+    {kOrphans, Type::kGauge, "sluice_orphaned_requests", "",
+     "Engine requests whose stream has gone: always 0, anything else is a leak"},
+    {kHttpRequests, Type::kCounter, "sluice_http_requests_total", "route,code",
+     "HTTP requests by route and status"},
+    {kHttpDuration, Type::kHistogram, "sluice_http_request_duration_seconds", "route",
+     "HTTP request read to answer written", nullptr, 1e-3, 1000},
+    {kRpcRequests, Type::kCounter, "sluice_rpc_requests_total", "method,code",
+     "gRPC calls by method and status"},
+    {kRpcDuration, Type::kHistogram, "sluice_rpc_request_duration_seconds", "method",
+     "gRPC call start to its status", nullptr, 1e-3, 1000},
+    {kConnections, Type::kGauge, "sluice_connections", "protocol", "Open client connections"},
+    {kReady, Type::kGauge, "sluice_ready", "", "1 while the server takes new work"},
+    {kBuildInfo, Type::kGauge, "sluice_build_info", "version,backend,isa", "Always 1"},
+    {kCacheInfo, Type::kGauge, "sluice_kv_cache_info", "block_size,num_gpu_blocks",
+     "Always 1; KV block tokens and number of KV blocks", "vllm:cache_config_info"},
+}};
+
+template <class T>
+constexpr bool InOrder(const T& table) {
+  for (size_t i = 0; i < table.size(); i++) {
+    if (table[i].id != i) return false;
+  }
+  return true;
+}
+static_assert(InOrder(kTable), "kTable is indexed by Id");
+
+const Definition& Def(Id id) { return kTable[id]; }
+
+std::string FinishedReason(FinishReason reason) { return std::string(FinishReasonName(reason)); }
+
+}  // namespace
+
+int64_t OrphanAudit::Orphans() const {
+  const int64_t closed = closed_.load(), added = added_.load();
+  const int64_t removed = removed_.load(), opened = opened_.load();
+  const int64_t orphans = (added - removed) - (opened - closed);
+  return orphans > 0 ? orphans : 0;
+}
+
+class Metrics::Impl {
+ public:
+  using Labels = prometheus::Labels;
+
+  Impl(std::string model, bool vllm) : model_(std::move(model)) {
+    for (const Definition& def : kTable) {
+      Register(registry_, def, def.name, &families_[def.id]);
+      if (vllm && def.vllm) Register(registry_, def, def.vllm, &aliases_[def.id]);
+      if (*def.labels != '\0') continue;
+      // Unlabelled series exist from the start: a scraper sees 0, not nothing.
+      for (Family* family : {&families_[def.id], &aliases_[def.id]})
+        family->unlabelled = Find(*family, def, {});
+    }
+  }
+
+  void Add(Id id, double value, const Labels& labels = {}) {
+    Each(id, labels, [&](const Series& s) { s.counter->Increment(value); });
+  }
+  // For totals that another component counts: raises the counter to `total`.
+  void RaiseTo(Id id, int64_t total) {
+    if (total > totals_[id])
+      Add(id, static_cast<double>(total - std::exchange(totals_[id], total)));
+  }
+  void Set(Id id, double value, const Labels& labels = {}) {
+    Each(id, labels, [&](const Series& s) { s.gauge->Set(value); });
+  }
+  void Observe(Id id, double value, const Labels& labels = {}) {
+    Each(id, labels, [&](const Series& s) { s.histogram->Observe(value); });
+  }
+
+  [[nodiscard]] std::string Serialize() const {
+    return prometheus::TextSerializer().Serialize(registry_.Collect());
+  }
+
+ private:
+  struct Series {
+    prometheus::Counter* counter = nullptr;
+    prometheus::Gauge* gauge = nullptr;
+    prometheus::Histogram* histogram = nullptr;
+  };
+  struct Family {
+    prometheus::Family<prometheus::Counter>* counter = nullptr;
+    prometheus::Family<prometheus::Gauge>* gauge = nullptr;
+    prometheus::Family<prometheus::Histogram>* histogram = nullptr;
+    Series unlabelled;  // looked up once: these are updated for every token
+    [[nodiscard]] bool exists() const { return counter || gauge || histogram; }
+  };
+
+  static void Register(prometheus::Registry& registry, const Definition& def, const char* name,
+                       Family* family) {
+    switch (def.type) {
+      case Type::kCounter:
+        family->counter = &prometheus::BuildCounter().Name(name).Help(def.help).Register(registry);
+        break;
+      case Type::kGauge:
+        family->gauge = &prometheus::BuildGauge().Name(name).Help(def.help).Register(registry);
+        break;
+      case Type::kHistogram:
+        family->histogram =
+            &prometheus::BuildHistogram().Name(name).Help(def.help).Register(registry);
+        break;
+    }
+  }
+
+  [[nodiscard]] Series Find(const Family& family, const Definition& def,
+                            const Labels& labels) const {
+    const Labels all = With(labels);
+    Series series;
+    if (family.counter) series.counter = &family.counter->Add(all);
+    if (family.gauge) series.gauge = &family.gauge->Add(all);
+    if (family.histogram) {
+      series.histogram = &family.histogram->Add(all, Ladder(def.first_bucket, def.last_bucket));
+    }
+    return series;
+  }
+
+  template <class F>
+  void Each(Id id, const Labels& labels, const F& f) {
+    for (const Family* family : {&families_[id], &aliases_[id]}) {
+      if (family->exists()) f(labels.empty() ? family->unlabelled : Find(*family, Def(id), labels));
+    }
+  }
+
+  [[nodiscard]] Labels With(const Labels& labels) const {
+    Labels all = labels;
+    all.emplace("model_name", model_);
+    return all;
+  }
+
+  const std::string model_;
+  prometheus::Registry registry_;
+  std::array<Family, kNumMetrics> families_, aliases_;
+  std::array<int64_t, kNumMetrics> totals_{};  // engine thread only
+};
+
+Metrics::Metrics(std::string model, std::string_view alias)
+    : impl_(std::make_unique<Impl>(std::move(model), alias == "vllm")) {}
+Metrics::~Metrics() = default;
+
+void Metrics::SetEngine(const EngineGauges& g) {
+  impl_->Set(kRunning, static_cast<double>(g.running));
+  impl_->Set(kWaiting, static_cast<double>(g.waiting));
+  impl_->Set(kWaitingTokens, static_cast<double>(g.waiting_tokens));
+  const auto total =
+      static_cast<double>(g.kv_free_blocks + g.kv_cached_blocks + g.kv_referenced_blocks);
+  impl_->Set(kKvUsage, total > 0 ? static_cast<double>(g.kv_referenced_blocks) / total : 0);
+  impl_->Set(kKvBlocks, static_cast<double>(g.kv_free_blocks), {{"state", "free"}});
+  impl_->Set(kKvBlocks, static_cast<double>(g.kv_cached_blocks), {{"state", "cached"}});
+  impl_->Set(kKvBlocks, static_cast<double>(g.kv_referenced_blocks), {{"state", "referenced"}});
+  impl_->RaiseTo(kPreemptions, g.preemptions);
+  impl_->RaiseTo(kPrefixQueries, g.prefix_queries);
+  impl_->RaiseTo(kPrefixHits, g.prefix_hits);
+}
+
+void Metrics::CountStep(int64_t tokens, absl::Duration device_time) {
+  impl_->Add(kSteps, 1);
+  impl_->Observe(kStepTokens, static_cast<double>(tokens));
+  impl_->Observe(kStepDuration, absl::ToDoubleSeconds(device_time));
+}
+void Metrics::CountPromptTokens(int64_t tokens) {
+  impl_->Add(kPromptTokens, static_cast<double>(tokens));
+}
+void Metrics::CountOutputTokens(int64_t tokens) {
+  impl_->Add(kOutputTokens, static_cast<double>(tokens));
+}
+void Metrics::ObserveQueueTime(absl::Duration time) {
+  impl_->Observe(kQueueTime, absl::ToDoubleSeconds(time));
+}
+void Metrics::ObserveTtft(absl::Duration time) {
+  impl_->Observe(kTtft, absl::ToDoubleSeconds(time));
+}
+void Metrics::ObserveItl(absl::Duration time) { impl_->Observe(kItl, absl::ToDoubleSeconds(time)); }
+void Metrics::ObserveTpot(absl::Duration time) {
+  impl_->Observe(kTpot, absl::ToDoubleSeconds(time));
+}
+
+void Metrics::ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& usage) {
+  impl_->Add(kRequests, 1, {{"finished_reason", FinishedReason(reason)}});
+  impl_->Observe(kE2e, absl::ToDoubleSeconds(e2e));
+  impl_->Observe(kRequestPromptTokens, static_cast<double>(usage.prompt_tokens));
+  impl_->Observe(kRequestOutputTokens, static_cast<double>(usage.output_tokens));
+}
+
+void Metrics::CountHttpRequest(std::string_view route, int http_status, absl::Duration time) {
+  impl_->Add(kHttpRequests, 1,
+             {{"route", std::string(route)}, {"code", fmt::to_string(http_status)}});
+  impl_->Observe(kHttpDuration, absl::ToDoubleSeconds(time), {{"route", std::string(route)}});
+}
+void Metrics::CountRpc(std::string_view method, std::string_view code, absl::Duration time) {
+  impl_->Add(kRpcRequests, 1, {{"method", std::string(method)}, {"code", std::string(code)}});
+  impl_->Observe(kRpcDuration, absl::ToDoubleSeconds(time), {{"method", std::string(method)}});
+}
+void Metrics::CountRefused(std::string_view reason) {
+  impl_->Add(kRefused, 1, {{"reason", std::string(reason)}});
+}
+void Metrics::SetConnections(std::string_view protocol, int64_t open) {
+  impl_->Set(kConnections, static_cast<double>(open), {{"protocol", std::string(protocol)}});
+}
+void Metrics::SetBuildInfo(std::string_view version, std::string_view backend,
+                           std::string_view isa) {
+  impl_->Set(kBuildInfo, 1,
+             {{"version", std::string(version)},
+              {"backend", std::string(backend)},
+              {"isa", std::string(isa)}});
+}
+void Metrics::SetCacheConfig(int64_t block_tokens, int64_t num_blocks) {
+  impl_->Set(kCacheInfo, 1,
+             {{"block_size", fmt::to_string(block_tokens)},
+              {"num_gpu_blocks", fmt::to_string(num_blocks)}});
+}
+void Metrics::SetReady(bool ready) { impl_->Set(kReady, ready ? 1 : 0); }
+
+std::string Metrics::Render() const {
+  impl_->Set(kOpenStreams, static_cast<double>(orphans.OpenStreams()));
+  impl_->Set(kOrphans, static_cast<double>(orphans.Orphans()));
+  return impl_->Serialize();
+}
+
+std::string Metrics::DocumentationTable() {
+  constexpr std::string_view kTypes[] = {"counter", "gauge", "histogram"};
+  std::string out =
+      "| metric | type | labels beside `model_name` | meaning | with `--metrics-alias=vllm` also "
+      "|\n|---|---|---|---|---|\n";
+  for (const Definition& def : kTable) {
+    out += fmt::format("| `{}` | {} | {} | {} | {} |\n", def.name,
+                       kTypes[static_cast<size_t>(def.type)], def.labels, def.help,
+                       def.vllm ? fmt::format("`{}`", def.vllm) : "");
+  }
+  return out;
+}
+
+}  // namespace sluice
