@@ -1,5 +1,6 @@
-// Structured logs over spdlog: one event name, then fields; text ("event key=value ...") or JSON lines on stderr.
-// sluice::Text does not convert to a LogValue, so prompt and output text cannot be logged.
+// Structured logs over spdlog: one event name, then fields; text ("event key=value ...") or JSON
+// lines on stderr. sluice::Text does not convert to a LogValue, so prompt and output text cannot be
+// logged.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +19,24 @@ enum class LogLevel : uint8_t { kTrace, kDebug, kInfo, kWarn, kError };
 
 class LogValue {
  public:
-  LogValue(std::string_view v) : value_(std::string(v)) {}     // NOLINT(google-explicit-constructor): call sites read as a table
-  LogValue(const char* v) : value_(std::string(v)) {}          // NOLINT(google-explicit-constructor)
-  LogValue(const std::string& v) : value_(v) {}                // NOLINT(google-explicit-constructor)
-  LogValue(bool v) : value_(v) {}                              // NOLINT(google-explicit-constructor)
-  LogValue(double v) : value_(v) {}                            // NOLINT(google-explicit-constructor)
-  LogValue(int v) : value_(static_cast<int64_t>(v)) {}         // NOLINT(google-explicit-constructor)
-  LogValue(int64_t v) : value_(v) {}                           // NOLINT(google-explicit-constructor)
-  LogValue(uint64_t v) : value_(static_cast<int64_t>(v)) {}    // NOLINT(google-explicit-constructor)
-  LogValue(absl::Duration v) : value_(absl::ToDoubleSeconds(v)) {}  // NOLINT(google-explicit-constructor): seconds
-  [[nodiscard]] const std::variant<std::string, bool, double, int64_t>& value() const { return value_; }
+  LogValue(std::string_view v)
+      : value_(std::string(v)) {
+  }  // NOLINT(google-explicit-constructor): call sites read as a table
+  LogValue(const char* v) : value_(std::string(v)) {}   // NOLINT(google-explicit-constructor)
+  LogValue(const std::string& v) : value_(v) {}         // NOLINT(google-explicit-constructor)
+  LogValue(bool v) : value_(v) {}                       // NOLINT(google-explicit-constructor)
+  LogValue(double v) : value_(v) {}                     // NOLINT(google-explicit-constructor)
+  LogValue(int v) : value_(static_cast<int64_t>(v)) {}  // NOLINT(google-explicit-constructor)
+  LogValue(int64_t v) : value_(v) {}                    // NOLINT(google-explicit-constructor)
+  LogValue(uint64_t v) : value_(v) {}                   // NOLINT(google-explicit-constructor)
+  LogValue(absl::Duration v)
+      : value_(absl::ToDoubleSeconds(v)) {}  // NOLINT(google-explicit-constructor): seconds
+  [[nodiscard]] const std::variant<std::string, bool, double, int64_t, uint64_t>& value() const {
+    return value_;
+  }
 
  private:
-  std::variant<std::string, bool, double, int64_t> value_;
+  std::variant<std::string, bool, double, int64_t, uint64_t> value_;
 };
 using LogFields = std::initializer_list<std::pair<std::string_view, LogValue>>;
 
