@@ -1,0 +1,234 @@
+#include "tests/kernels/reference.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+namespace sluice::reference {
+namespace {
+
+uint16_t LoadU16(const uint8_t* p) {
+  uint16_t value = 0;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+double Element(const WeightView& weight, int64_t row, int64_t col) {
+  const DTypeInfo info = GetDTypeInfo(weight.dtype);
+  const uint8_t* block = static_cast<const uint8_t*>(weight.data) + row * weight.row_bytes() +
+                         col / info.block_elements * info.block_bytes;
+  const auto i = static_cast<int>(col % info.block_elements);
+  // A nibble block keeps elements 0..15 in the low halves of its 16 bytes and 16..31 in the high
+  // halves.
+  const auto nibble = [i](const uint8_t* q) { return (i < 16 ? q[i] : q[i - 16] >> 4) & 15; };
+  switch (weight.dtype) {
+    case DType::kF32: {
+      float value = 0;
+      std::memcpy(&value, block, sizeof(value));
+      return value;
+    }
+    case DType::kF16:
+      return HalfToFloat(LoadU16(block));
+    case DType::kBF16:
+      return BFloat16ToFloat(LoadU16(block));
+    case DType::kQ8_0:
+      return static_cast<double>(HalfToFloat(LoadU16(block))) * static_cast<int8_t>(block[2 + i]);
+    case DType::kQ4_0:
+      return static_cast<double>(HalfToFloat(LoadU16(block))) * (nibble(block + 2) - 8);
+    case DType::kQ4_1:
+      return static_cast<double>(HalfToFloat(LoadU16(block))) * nibble(block + 4) +
+             static_cast<double>(HalfToFloat(LoadU16(block + 2)));
+  }
+  return 0;
+}
+
+enum class Activations { kAsTheyAre, kInt8, kMagnitude };
+
+std::vector<double> MatMulOver(const Tensor& x, std::span<const WeightView> parts,
+                               const Tensor& residual, Activations activations) {
+  const bool magnitude = activations == Activations::kMagnitude;
+  int64_t outputs = 0;
+  for (const WeightView& part : parts) outputs += part.rows;
+  std::vector<double> out(static_cast<size_t>(x.rows * outputs));
+  std::vector<std::vector<double>> inputs;
+  for (int32_t r = 0; r < x.rows; ++r) {
+    const std::span<const float> row(x.row(r), static_cast<size_t>(x.cols));
+    inputs.push_back(activations == Activations::kInt8
+                         ? RoundToInt8(row)
+                         : std::vector<double>(row.begin(), row.end()));
+  }
+  int64_t column = 0;
+  for (const WeightView& part : parts) {
+    const std::vector<double> w = Dequantize(part);
+    for (int64_t n = 0; n < part.rows; ++n, ++column) {
+      for (int32_t r = 0; r < x.rows; ++r) {
+        double sum = residual.data == nullptr ? 0 : residual.row(r)[column];
+        if (magnitude) sum = std::abs(sum);
+        for (int64_t k = 0; k < part.cols; ++k) {
+          const double term = w[static_cast<size_t>(n * part.cols + k)] *
+                              inputs[static_cast<size_t>(r)][static_cast<size_t>(k)];
+          sum += magnitude ? std::abs(term) : term;
+        }
+        out[static_cast<size_t>(r * outputs + column)] = sum;
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+float HalfToFloat(uint16_t half) {
+  const int exponent = (half >> 10) & 31;
+  const int fraction = half & 1023;
+  const float sign = (half & 0x8000) != 0 ? -1.0F : 1.0F;
+  if (exponent == 31) {
+    return fraction != 0 ? std::numeric_limits<float>::quiet_NaN()
+                         : sign * std::numeric_limits<float>::infinity();
+  }
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
+  return sign * std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+}
+
+float BFloat16ToFloat(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+uint16_t FloatToHalf(float value) {
+  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  if (std::isnan(value)) return 0x7E00;
+  const double magnitude = std::abs(static_cast<double>(value));
+  if (magnitude >= 65520)
+    return sign | 0x7C00;  // halfway to the first power of two that does not fit
+  if (magnitude == 0) return sign;
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  const int shift = std::max(exponent - 11, -24);  // the unit of the last place is 2^shift
+  const auto units =
+      static_cast<int>(std::nearbyint(std::ldexp(magnitude, -shift)));  // in [0, 2048]
+  // Below 1024 units the number is subnormal; a carry into 2048 units moves to the next exponent by
+  // itself.
+  return static_cast<uint16_t>(sign | (units + ((shift + 24) << 10)));
+}
+
+std::vector<double> Dequantize(const WeightView& weight) {
+  std::vector<double> values;
+  values.reserve(static_cast<size_t>(weight.rows * weight.cols));
+  for (int64_t r = 0; r < weight.rows; ++r) {
+    for (int64_t c = 0; c < weight.cols; ++c) values.push_back(Element(weight, r, c));
+  }
+  return values;
+}
+
+std::vector<double> RoundToInt8(std::span<const float> x) {
+  std::vector<double> rounded(x.size());
+  for (size_t begin = 0; begin + 32 <= x.size(); begin += 32) {
+    float amax = 0;
+    for (size_t i = 0; i < 32; ++i) amax = std::max(amax, std::abs(x[begin + i]));
+    const float scale = amax * (1.0F / 127);
+    const float inverse = amax > 0 ? 127 / amax : 0;
+    for (size_t i = 0; i < 32; ++i) {
+      rounded[begin + i] = static_cast<double>(std::nearbyint(x[begin + i] * inverse)) * scale;
+    }
+  }
+  return rounded;
+}
+
+std::vector<double> MatMul(const Tensor& x, std::span<const WeightView> parts,
+                           const Tensor& residual) {
+  return MatMulOver(x, parts, residual, Activations::kAsTheyAre);
+}
+
+std::vector<double> MatMulInt8(const Tensor& x, std::span<const WeightView> parts,
+                               const Tensor& residual) {
+  return MatMulOver(x, parts, residual, Activations::kInt8);
+}
+
+std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView> parts,
+                                    const Tensor& residual) {
+  return MatMulOver(x, parts, residual, Activations::kMagnitude);
+}
+
+std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight, double eps) {
+  std::vector<double> out;
+  for (int32_t r = 0; r < x.rows; ++r) {
+    double squares = 0;
+    for (int32_t i = 0; i < x.cols; ++i) squares += static_cast<double>(x.row(r)[i]) * x.row(r)[i];
+    const double factor = 1 / std::sqrt(squares / x.cols + eps);
+    for (int32_t i = 0; i < x.cols; ++i)
+      out.push_back(x.row(r)[i] * factor * weight[static_cast<size_t>(i)]);
+  }
+  return out;
+}
+
+std::vector<double> SiluMul(const Tensor& gate_up) {
+  const int32_t ffn_dim = gate_up.cols / 2;
+  std::vector<double> out;
+  for (int32_t t = 0; t < gate_up.rows; ++t) {
+    for (int32_t f = 0; f < ffn_dim; ++f) {
+      const double z = gate_up.row(t)[f];
+      out.push_back(z / (1 + std::exp(-z)) * gate_up.row(t)[ffn_dim + f]);
+    }
+  }
+  return out;
+}
+
+std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens) {
+  std::vector<double> out;
+  for (const int32_t token : tokens) {
+    for (int64_t c = 0; c < table.cols; ++c) out.push_back(Element(table, token, c));
+  }
+  return out;
+}
+
+std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, int32_t num_q_heads,
+                         int32_t num_kv_heads, int32_t head_dim, const RopeParams& rope) {
+  std::vector<double> out;
+  const int32_t half = rope.rope_dim / 2;
+  for (int32_t t = 0; t < qkv.rows; ++t) {
+    const auto begin = static_cast<int64_t>(out.size());
+    out.insert(out.end(), qkv.row(t), qkv.row(t) + qkv.cols);
+    for (int32_t h = 0; h < num_q_heads + num_kv_heads; ++h) {
+      double* head = out.data() + begin + h * head_dim;
+      for (int32_t i = 0; i < half; ++i) {
+        double& a = head[rope.interleaved ? 2 * i : i];
+        double& b = head[rope.interleaved ? 2 * i + 1 : i + half];
+        const int64_t at = static_cast<int64_t>(positions[static_cast<size_t>(t)]) * half + i;
+        const double c = rope.cos[at];
+        const double s = rope.sin[at];
+        const double rotated = a * c - b * s;
+        b = a * s + b * c;
+        a = rotated;
+      }
+    }
+  }
+  return out;
+}
+
+std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
+                           int64_t stride, int32_t context, double scale) {
+  std::vector<double> scores(static_cast<size_t>(context));
+  double top = -std::numeric_limits<double>::infinity();
+  for (int32_t p = 0; p < context; ++p) {
+    double dot = 0;
+    for (size_t d = 0; d < q.size(); ++d)
+      dot += static_cast<double>(q[d]) * keys[p * stride + static_cast<int64_t>(d)];
+    scores[static_cast<size_t>(p)] = dot * scale;
+    top = std::max(top, dot * scale);
+  }
+  double sum = 0;
+  std::vector<double> out(q.size());
+  for (int32_t p = 0; p < context; ++p) {
+    const double weight = std::exp(scores[static_cast<size_t>(p)] - top);
+    sum += weight;
+    for (size_t d = 0; d < q.size(); ++d)
+      out[d] += weight * values[p * stride + static_cast<int64_t>(d)];
+  }
+  for (double& value : out) value /= sum;
+  return out;
+}
+
+}  // namespace sluice::reference

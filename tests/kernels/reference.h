@@ -1,0 +1,70 @@
+// A double-precision twin of every op of kernels/ops.h: plain loops over plain arrays, no layouts,
+// no vectors, no threads. The oracle of the op tests, whatever the backend.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/view.h"
+
+namespace sluice::reference {
+
+// The value of an IEEE half or a bfloat16, exactly; and the nearest half of a float (ties to even,
+// overflow to infinity).
+float HalfToFloat(uint16_t half);
+float BFloat16ToFloat(uint16_t bits);
+uint16_t FloatToHalf(float value);
+
+// The weights as the file format defines them, exact. [rows * cols]
+std::vector<double> Dequantize(const WeightView& weight);
+
+// One row of activations as the quantised linear ops see them: for each 32 values one f32 scale
+// amax/127 and int8 values rounded to nearest even. `x` holds a multiple of 32 values.
+std::vector<double> RoundToInt8(std::span<const float> x);
+
+// out[r,n] = sum_k W[n,k] x[r,k] (+ residual[r,n] if residual.data): [rows, N] with the parts'
+// outputs one after the other. The activations are taken as they are.
+std::vector<double> MatMul(const Tensor& x, std::span<const WeightView> parts,
+                           const Tensor& residual = {});
+// The same over activations rounded by RoundToInt8: differs from the op on quantised weights by f32
+// rounding only.
+std::vector<double> MatMulInt8(const Tensor& x, std::span<const WeightView> parts,
+                               const Tensor& residual = {});
+// sum_k |W[n,k] x[r,k]| (+ |residual|): what the rounding error of an f32 dot product is
+// proportional to.
+std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView> parts,
+                                    const Tensor& residual = {});
+
+// [rows, cols]
+std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight, double eps);
+// [T, F] from [T, 2F]
+std::vector<double> SiluMul(const Tensor& gate_up);
+// [T, D]
+std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens);
+// qkv with its q and k heads rotated. [T, (Hq + 2 Hkv) * H]
+std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, int32_t num_q_heads,
+                         int32_t num_kv_heads, int32_t head_dim, const RopeParams& rope);
+// Softmax attention of one query vector over the first `context` positions. keys, values: [>=
+// context][stride], the head at offset 0. Returns [head_dim].
+std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
+                           int64_t stride, int32_t context, double scale);
+
+// The raw log-softmax of a row of logits; NaN counts as -infinity.
+std::vector<double> LogSoftmax(std::span<const float> logits);
+
+// What one row samples from: candidates in (logit descending, id ascending) order with their
+// probabilities after bias, penalties, min_tokens, temperature, top_k, top_p and min_p. Temperature
+// 0 gives the one argmax candidate.
+struct Candidate {
+  int32_t token = 0;
+  double probability = 0;
+};
+std::vector<Candidate> Candidates(std::span<const float> logits, const SlotView& slot,
+                                  int32_t num_output_tokens);
+// The candidate at which the cumulative probability first exceeds `draw`.
+int32_t InverseCdf(std::span<const Candidate> candidates, double draw);
+
+}  // namespace sluice::reference
