@@ -1,0 +1,146 @@
+// A GGUF file (versions 2 and 3, little-endian), mapped and checked once; views into it after that.
+// Immutable after Open; thread-safe. Files are hostile input: every count is bounded by the bytes
+// that are left before anything is allocated for it, and every error is one sentence with file, key
+// and limit. Source: the GGUF specification, docs/gguf.md of the ggml project.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/view.h"
+
+namespace sluice {
+
+enum class GgufType : uint32_t {
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64,
+};
+[[nodiscard]] std::string_view GgufTypeName(GgufType type);
+
+struct GgufLimits {
+  static constexpr uint64_t kMaxMetadata = 16384;  // real files hold about 50
+  static constexpr uint64_t kMaxTensors = 65536;
+  static constexpr uint64_t kMaxNameBytes = 255;  // of a tensor; the specification says 64
+  static constexpr uint64_t kMaxKeyBytes = 65535;
+  static constexpr int kMaxDims = 4;
+  static constexpr int kMaxArrayDepth = 4;
+  static constexpr uint64_t kMinAlignment = 8, kMaxAlignment = 65536, kDefaultAlignment = 32;
+};
+
+// A metadata value as it lies in the file.
+struct GgufValue {
+  GgufType type = GgufType::kUint8;
+  GgufType element_type = GgufType::kUint8;  // of an array
+  uint64_t count = 0;                        // elements of an array
+  std::string_view bytes;  // a scalar's, a string's characters, an array's elements
+};
+
+struct GgufMetadata {
+  std::string_view key;
+  GgufValue value;
+};
+
+struct GgufTensor {
+  std::string_view name;
+  DType dtype = DType::kF32;
+  int num_dims = 0;
+  int64_t dims[GgufLimits::kMaxDims] = {1, 1, 1, 1};  // dims[0] is contiguous
+  const uint8_t* data = nullptr;
+  int64_t num_bytes = 0;
+
+  [[nodiscard]] std::string ShapeString() const;  // "[576, 1536]", in the file's order
+};
+
+class GgufFile {
+ public:
+  // Errors: NotFound and the like for what the system says; InvalidArgument for a malformed file;
+  // Unimplemented for a version or tensor type that is not supported, by name.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
+  // The same over memory that outlives the file; `name` stands for the path in messages. bytes is
+  // 8-byte aligned.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const uint8_t> bytes,
+                                                         std::string_view name);
+  ~GgufFile();
+  GgufFile(const GgufFile&) = delete;
+  GgufFile& operator=(const GgufFile&) = delete;
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] uint32_t version() const { return version_; }
+  [[nodiscard]] int64_t num_bytes() const { return static_cast<int64_t>(bytes_.size()); }
+  [[nodiscard]] std::span<const uint8_t> header() const {
+    return bytes_.first(header_bytes_);
+  }  // all before the data
+  [[nodiscard]] std::span<const GgufMetadata> metadata() const {
+    return metadata_;
+  }  // ascending by key
+  [[nodiscard]] std::span<const GgufTensor> tensors() const {
+    return tensors_;
+  }  // ascending by name
+
+  // nullptr: not there.
+  [[nodiscard]] const GgufValue* Find(std::string_view key) const;
+  [[nodiscard]] const GgufTensor* FindTensor(std::string_view name) const;
+
+  // Values by key. Errors: NotFound if missing, InvalidArgument for another type or a value outside
+  // [min, max]. The *Or forms return `otherwise` for a missing key, and the same errors for a wrong
+  // one. Integers of every width count as int; f32 and f64 as float.
+  [[nodiscard]] absl::StatusOr<int64_t> GetInt(std::string_view key, int64_t min,
+                                               int64_t max) const;
+  [[nodiscard]] absl::StatusOr<int64_t> GetIntOr(std::string_view key, int64_t min, int64_t max,
+                                                 int64_t otherwise) const;
+  [[nodiscard]] absl::StatusOr<double> GetFloat(std::string_view key, double min, double max) const;
+  [[nodiscard]] absl::StatusOr<double> GetFloatOr(std::string_view key, double min, double max,
+                                                  double otherwise) const;
+  [[nodiscard]] absl::StatusOr<bool> GetBoolOr(std::string_view key, bool otherwise) const;
+  [[nodiscard]] absl::StatusOr<std::string_view> GetString(std::string_view key) const;
+  [[nodiscard]] absl::StatusOr<std::string_view> GetStringOr(std::string_view key,
+                                                             std::string_view otherwise) const;
+  // Arrays of at most max_count elements. A missing key is NotFound.
+  [[nodiscard]] absl::StatusOr<std::vector<std::string_view>> GetStrings(std::string_view key,
+                                                                         uint64_t max_count) const;
+  [[nodiscard]] absl::StatusOr<std::vector<int64_t>> GetInts(std::string_view key,
+                                                             uint64_t max_count) const;
+  [[nodiscard]] absl::StatusOr<std::vector<float>> GetFloats(std::string_view key,
+                                                             uint64_t max_count) const;
+
+  // InvalidArgument "FILE: key 'KEY' MESSAGE".
+  [[nodiscard]] absl::Status KeyError(std::string_view key, std::string_view message) const;
+
+ private:
+  friend class GgufParser;
+  GgufFile(std::span<const uint8_t> bytes, std::string name)
+      : name_(std::move(name)), bytes_(bytes) {}
+  [[nodiscard]] absl::StatusOr<const GgufValue*> Need(std::string_view key) const;
+  [[nodiscard]] absl::StatusOr<const GgufValue*> NeedArray(std::string_view key,
+                                                           uint64_t max_count) const;
+
+  std::string name_;
+  std::span<const uint8_t> bytes_;
+  void* mapping_ = nullptr;  // of Open, unmapped in the destructor
+  uint32_t version_ = 0;
+  size_t header_bytes_ = 0;
+  std::vector<GgufMetadata> metadata_;
+  std::vector<GgufTensor> tensors_;
+};
+
+// A key or name for a message: control and non-ASCII bytes escaped, cut at 64 bytes.
+[[nodiscard]] std::string QuoteForMessage(std::string_view name);
+
+}  // namespace sluice
