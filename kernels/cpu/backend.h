@@ -1,0 +1,65 @@
+// Ops on CPU threads: each op appends commands to a list, Finish lets all threads run it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/command_list.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/packing.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/ops.h"
+
+namespace sluice::cpu {
+
+// Engine thread only. linear.cc implements the linear ops, row_ops.cc the others, cpu_ops.cc the
+// rest.
+class Backend final : public Ops {
+ public:
+  Backend(const Kernels& kernels, int32_t num_threads);
+
+  absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
+  absl::StatusOr<Vector> LoadVector(const WeightView& weight) override;
+  absl::StatusOr<void*> Allocate(int64_t bytes) override;
+  [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
+                                     int32_t head_dim) const override;
+  absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
+
+  void BeginStep(const BatchView& batch) override;
+  void InitSlot(const SlotView& slot) override;
+  void Embed(const WeightView& table, Tensor out) override;
+  void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) override;
+  void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
+  void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
+                      const KvLayer& kv) override;
+  void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
+                 Tensor out) override;
+  void SiluMul(Tensor gate_up, Tensor out) override;
+  void GatherOutputs(Tensor x, Tensor out) override;
+  void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
+              std::span<SampleOut> out) override;
+  absl::Status Finish() override;
+
+ private:
+  // Keeps the first failure of the step for Finish.
+  void Fail(absl::Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  Arena arena_;
+  CommandList commands_;
+  absl::Status status_;
+
+  BatchView batch_;
+  std::vector<int32_t> token_row_;  // [T] the row each token of the step belongs to
+
+  std::vector<std::unique_ptr<PackedLinear>> linears_;
+  std::vector<char> quantised_;  // the rounded input of one linear op at a time
+};
+
+}  // namespace sluice::cpu

@@ -1,0 +1,164 @@
+// The table of CPU kernels: one a form (scalar, AVX2, AVX-512), filled in isa/table.cc, which is
+// compiled three times.
+//
+// A kernel computes items [begin, end) of its op. Items are independent, so how they are shared
+// among threads never changes a bit. Arguments are plain structs, copied into the command list; the
+// memory they point at outlives the step. This header is included by the files compiled for each
+// form: plain data only, no functions.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/view.h"
+
+namespace sluice::cpu {
+
+// The thread a kernel runs on.
+struct Worker {
+  int32_t thread = 0;       // [0, number of threads)
+  char* scratch = nullptr;  // 64-byte aligned, this thread's own, contents not kept between calls
+  int64_t scratch_bytes = 0;
+};
+
+template <class Args>
+using Kernel = void (*)(const Args& args, int64_t begin, int64_t end, const Worker& worker);
+
+// --- Linear (isa/quantise.cc, isa/linear_q.cc, isa/linear_float.cc) ---
+
+// How one part of a linear op is packed; see packing.h.
+enum class Packing : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF32, kF16, kBF16 };
+
+// Activations rounded to int8, tile by tile; see packing.h.
+struct QuantisedRows {
+  int8_t* q = nullptr;          // [tile][block][row of the tile][32]
+  float* scale = nullptr;       // [tile][block][row of the tile]
+  float* scaled_sum = nullptr;  // the same: scale * sum(q)
+  int32_t* sum = nullptr;       // the same: sum(q)
+};
+
+// Items are rows of x.
+struct QuantiseArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t rows = 0, cols = 0;
+  QuantisedRows out;
+};
+
+// Items are (chunk of rows, panel) pairs, chunk by chunk.
+struct MatMulArgs {
+  const float* x = nullptr;  // float packings
+  int64_t x_stride = 0;
+  QuantisedRows quantised;  // Q packings
+  const uint8_t* panels = nullptr;
+  Packing packing = Packing::kF32;
+  int32_t rows = 0, cols = 0;  // of x
+  int32_t num_outputs = 0;     // of this part
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
+  float* out = nullptr;  // this part's first column
+  int64_t out_stride = 0;
+};
+
+// --- The other ops ---
+
+// Items are rows.
+struct RmsNormArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const float* weight = nullptr;
+  float eps = 0;
+  int32_t cols = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are tokens of the step.
+struct EmbedArgs {
+  WeightView table;
+  const BatchView* batch = nullptr;
+  const int32_t* token_row = nullptr;    // [T] the row each token belongs to
+  const int32_t* last_tokens = nullptr;  // [slots] for tokens of -1
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are tokens of the step.
+struct RopeStoreKvArgs {
+  const BatchView* batch = nullptr;
+  const int32_t* token_row = nullptr;  // [T]
+  float* qkv = nullptr;
+  int64_t stride = 0;
+  int32_t num_q_heads = 0;
+  int32_t rope_dim = 0;  // as in RopeParams
+  bool interleaved = false;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  KvLayer kv;
+};
+
+// Items: kernels/cpu/isa/attention.cc says.
+struct AttentionArgs {
+  const BatchView* batch = nullptr;
+  const int32_t* token_row = nullptr;  // [T]
+  const float* q = nullptr;
+  int64_t q_stride = 0;
+  int32_t num_q_heads = 0;
+  float scale = 0;
+  KvLayer kv;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are tokens of the step.
+struct SiluMulArgs {
+  const float* gate_up = nullptr;
+  int64_t gate_up_stride = 0;
+  int32_t cols = 0;  // F
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are output rows.
+struct GatherArgs {
+  const BatchView* batch = nullptr;
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are output rows.
+struct SampleArgs {
+  const BatchView* batch = nullptr;
+  float* logits = nullptr;
+  int64_t logits_stride = 0;
+  int32_t vocab_size = 0;
+  const int32_t* num_output_tokens = nullptr;  // [num_outputs]
+  SampleOut* out = nullptr;                    // [num_outputs]
+  void* slots = nullptr;                       // the backend's sampling state, see sampling_slots.h
+};
+
+struct Kernels {
+  Kernel<QuantiseArgs> quantise = nullptr;
+  Kernel<MatMulArgs> matmul = nullptr;
+  Kernel<RmsNormArgs> rms_norm = nullptr;
+  Kernel<EmbedArgs> embed = nullptr;
+  Kernel<RopeStoreKvArgs> rope_store_kv = nullptr;
+  Kernel<AttentionArgs> attention = nullptr;
+  Kernel<SiluMulArgs> silu_mul = nullptr;
+  Kernel<GatherArgs> gather = nullptr;
+  Kernel<SampleArgs> sample = nullptr;
+};
+
+namespace scalar {
+extern const Kernels kKernels;
+}
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
+
+}  // namespace sluice::cpu
