@@ -1,0 +1,381 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/logging.h"
+
+namespace sluice {
+namespace {
+
+constexpr char kDeviceFailed[] = "the device has failed; the server is about to restart";
+
+}  // namespace
+
+Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
+               const Tokenizer& tokenizer, Metrics& metrics, const Clock& clock)
+    : options_(std::move(options)),
+      executor_(std::move(executor)),
+      tokenizer_(tokenizer),
+      metrics_(metrics),
+      clock_(clock),
+      last_progress_(clock.Now()),
+      scheduler_(options_.scheduler) {
+  metrics_.SetCacheConfig(options_.scheduler.kv_block_tokens, options_.scheduler.num_kv_blocks);
+  thread_ = std::thread([this] { Run(); });
+}
+
+Engine::~Engine() {
+  {
+    const MutexLock lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+absl::Status Engine::Submit(Request request) {
+  const auto tokens = static_cast<int64_t>(request.prompt_tokens.size());
+  {
+    const MutexLock lock(mutex_);
+    if (failed_) return absl::UnavailableError(kDeviceFailed);
+    const auto& limits = options_.scheduler;
+    if (queued_sequences_ + request.num_choices > limits.max_waiting_sequences &&
+        queued_sequences_ > 0) {
+      return absl::ResourceExhaustedError(fmt::format("{} sequences are waiting; the limit is {}",
+                                                      queued_sequences_,
+                                                      limits.max_waiting_sequences));
+    }
+    if (queued_tokens_ + tokens > limits.max_waiting_tokens && queued_tokens_ > 0) {
+      return absl::ResourceExhaustedError(
+          fmt::format("{} prompt tokens are waiting; the limit is {}", queued_tokens_,
+                      limits.max_waiting_tokens));
+    }
+    queued_sequences_ += request.num_choices;
+    queued_tokens_ += tokens * request.num_choices;
+    busy_ = true;
+    metrics_.orphans.EngineAdded();
+    inbox_.requests.push_back(std::move(request));
+  }
+  wake_.notify_one();
+  return absl::OkStatus();
+}
+
+void Engine::Cancel(CallId call) {
+  {
+    const MutexLock lock(mutex_);
+    inbox_.cancels.push_back(call);
+  }
+  wake_.notify_one();
+}
+
+absl::Duration Engine::RetryAfter() const {
+  const MutexLock lock(mutex_);
+  if (tokens_per_second_ <= 0) return absl::Seconds(1);
+  const double seconds = static_cast<double>(queued_tokens_) / tokens_per_second_;
+  return absl::Seconds(std::clamp(std::ceil(seconds), 1.0, 60.0));
+}
+
+Engine::Health Engine::health() const {
+  const absl::Time now = clock_.Now();
+  const MutexLock lock(mutex_);
+  return {.live = !failed_, .advancing = !busy_ || now - last_progress_ < options_.stall_timeout};
+}
+
+bool Engine::idle() const {
+  const MutexLock lock(mutex_);
+  return !busy_;
+}
+
+void Engine::Run() {
+  while (DrainInbox()) {
+    if (!device_failed_) SubmitSteps();
+    if (!in_flight_.empty()) {
+      FinishStep();
+    } else if (!device_failed_ && scheduler_.HasSequences()) {
+      absl::SleepFor(absl::Milliseconds(1));  // nothing can run: health shows it, the core does not burn
+    }
+    PublishEvents();
+    PublishState();
+  }
+  std::vector<Call*> calls;
+  for (auto& [id, call] : calls_) calls.push_back(call.get());
+  for (Call* call : calls) {
+    EndCall(*call, absl::CancelledError("the server is shutting down"), FinishReason::kCancelled);
+  }
+  PublishEvents();
+}
+
+bool Engine::DrainInbox() {
+  Inbox inbox;
+  {
+    std::unique_lock<Mutex> lock(mutex_);
+    if (device_failed_ || (in_flight_.empty() && !scheduler_.HasSequences())) {
+      wake_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        return stop_ || !inbox_.requests.empty() || !inbox_.cancels.empty();
+      });
+      last_progress_ = clock_.Now();
+    }
+    if (stop_) return false;
+    std::swap(inbox, inbox_);
+  }
+  // Requests first: a cancel may be for one that came in the same batch.
+  for (Request& request : inbox.requests) Add(std::move(request));
+  for (const CallId call : inbox.cancels) CancelCall(call);
+  return true;
+}
+
+void Engine::Add(Request request) {
+  const CallId id = request.call;
+  auto owned = std::make_unique<Call>(Call{.request = std::move(request)});
+  Call& call = *owned;
+  const Request& r = call.request;
+  calls_.emplace(id, std::move(owned));
+  if (device_failed_) {
+    EndCall(call, absl::UnavailableError(kDeviceFailed), FinishReason::kError);
+    return;
+  }
+  call.usage.prompt_tokens = static_cast<int64_t>(r.prompt_tokens.size());
+  const SequenceId leader = next_sequence_;
+  for (int32_t choice = 0; choice < r.num_choices; choice++) {
+    SequenceSpec spec{.id = next_sequence_++,
+                      .sampling = r.sampling,
+                      .choice = static_cast<uint32_t>(choice),
+                      .prompt_tokens = r.prompt_tokens,
+                      .resume_output_tokens = r.resume_output_tokens,
+                      .max_output_tokens = r.max_output_tokens,
+                      .priority = r.priority,
+                      .tenant = r.tenant,
+                      .deadline = r.deadline,
+                      .leader = choice == 0 ? 0 : leader};
+    const SequenceId sequence = spec.id;
+    const absl::Status added = scheduler_.Add(std::move(spec));
+    if (!added.ok()) {
+      EndCall(call, added, FinishReason::kError);
+      return;
+    }
+    call.choices.push_back({.sequence = sequence, .output = ChoiceOutput(tokenizer_, r.output)});
+    call.choices.back().output.Resume(r.resume_output_tokens);
+    call.num_live++;
+    sequences_[sequence] = {&call, choice};
+  }
+  metrics_.CountPromptTokens(call.usage.prompt_tokens);
+  Emit(r,
+       Accepted{
+           .model = r.model, .seed = r.sampling->seed, .prompt_tokens = call.usage.prompt_tokens});
+}
+
+void Engine::CancelCall(CallId id) {
+  const auto it = calls_.find(id);
+  if (it == calls_.end()) return;
+  if (options_.plant_leak && !leaked_) {
+    leaked_ = true;
+    Call& call = *it->second;
+    for (const Choice& choice : call.choices) sequences_.erase(choice.sequence);
+    Emit(call.request,
+         End{.status = absl::CancelledError("cancelled"), .reason = FinishReason::kCancelled});
+    calls_.erase(it);
+    return;
+  }
+  EndCall(*it->second, absl::CancelledError("the client cancelled the request"),
+          FinishReason::kCancelled);
+}
+
+void Engine::SubmitSteps() {
+  while (static_cast<int>(in_flight_.size()) < executor_->max_steps_in_flight()) {
+    const absl::Time now = clock_.Now();
+    ScheduleResult result = scheduler_.Schedule(now);
+    for (const SequenceUpdate& update : result.ended) Take(update, now);
+    BatchPlan& plan = result.plan;
+    if (plan.empty()) return;
+    InFlight step{.step = plan.step, .num_tokens = plan.num_tokens(), .began = now};
+    for (const Row& row : plan.rows) {
+      step.sequences.push_back(row.sequence);
+      const auto it = sequences_.find(row.sequence);
+      if (it == sequences_.end() || it->second.first->planned) continue;
+      it->second.first->planned = true;
+      metrics_.ObserveQueueTime(now - it->second.first->request.accepted_at);
+    }
+    in_flight_.push_back(std::move(step));
+    const absl::Status submitted = executor_->Submit(std::move(plan));
+    if (!submitted.ok()) {
+      Fail(submitted);
+      return;
+    }
+  }
+}
+
+void Engine::FinishStep() {
+  const absl::StatusOr<StepResult> result = executor_->Wait(in_flight_.front().step);
+  if (!result.ok()) {
+    Fail(result.status());
+    return;
+  }
+  const InFlight step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  const absl::Time now = clock_.Now();
+  metrics_.CountStep(step.num_tokens, result->device_time);
+  for (const SequenceUpdate& update : scheduler_.Apply(*result)) Take(update, now);
+  const double seconds = std::max(absl::ToDoubleSeconds(now - step.began), 1e-6);
+  const double rate = static_cast<double>(step.num_tokens) / seconds;
+  const double weight = std::min(1.0, seconds / 2.0);
+  const MutexLock lock(mutex_);
+  last_progress_ = now;
+  tokens_per_second_ =
+      tokens_per_second_ == 0 ? rate : tokens_per_second_ + weight * (rate - tokens_per_second_);
+}
+
+void Engine::Take(const SequenceUpdate& update, absl::Time now) {
+  const auto it = sequences_.find(update.sequence);
+  if (it == sequences_.end()) return;
+  Call& call = *it->second.first;
+  const int32_t index = it->second.second;
+  Choice& choice = call.choices[index];
+  call.usage.cached_tokens = std::max<int64_t>(call.usage.cached_tokens, update.num_cached_tokens);
+  if (update.finished == FinishReason::kDeadline) {
+    EndCall(call, absl::DeadlineExceededError("the request's deadline passed"),
+            FinishReason::kDeadline);
+    return;
+  }
+  std::span<const SampledToken> tokens = update.tokens;
+  const SampledToken* stop_token = nullptr;
+  if (update.finished == FinishReason::kStop && !tokens.empty()) {
+    stop_token = &tokens.back();
+    tokens = tokens.first(tokens.size() - 1);
+  }
+  const int32_t before = choice.output.num_tokens();
+  ChoiceOutput::Piece piece = choice.output.Append(tokens);
+  std::optional<FinishReason> finish = update.finished;
+  if (piece.stopped) {
+    if (!finish) scheduler_.Finish(choice.sequence, piece.num_kept_tokens);
+    finish = FinishReason::kStop;
+  } else if (finish) {
+    ChoiceOutput::Piece rest = choice.output.Close(stop_token);
+    piece.content.Append(rest.content);
+    piece.tokens.insert(piece.tokens.end(), rest.tokens.begin(), rest.tokens.end());
+    std::move(rest.logprobs.begin(), rest.logprobs.end(), std::back_inserter(piece.logprobs));
+  }
+  CountTokens(call, choice, choice.output.num_tokens() - before, now);
+  if (finish || !piece.tokens.empty()) EmitPiece(call, index, std::move(piece), finish);
+  if (finish) EndChoice(call, choice, *finish);
+}
+
+void Engine::CountTokens(Call& call, Choice& choice, size_t num_tokens, absl::Time now) {
+  if (num_tokens == 0) return;
+  call.usage.output_tokens += static_cast<int64_t>(num_tokens);
+  metrics_.CountOutputTokens(static_cast<int64_t>(num_tokens));
+  if (choice.first_token_at == absl::InfinitePast()) {
+    choice.first_token_at = now;
+    metrics_.ObserveTtft(now - call.request.accepted_at);
+  } else {
+    const absl::Duration gap = (now - choice.last_token_at) / static_cast<int64_t>(num_tokens);
+    for (size_t i = 0; i < num_tokens; i++) metrics_.ObserveItl(gap);
+  }
+  choice.last_token_at = now;
+}
+
+void Engine::EmitPiece(const Call& call, int32_t choice, ChoiceOutput::Piece piece,
+                       std::optional<FinishReason> finish) {
+  Emit(call.request, TokenEvent{.choice = choice,
+                                .index = piece.index,
+                                .content = std::move(piece.content),
+                                .tokens = std::move(piece.tokens),
+                                .logprobs = std::move(piece.logprobs),
+                                .finish = finish});
+}
+
+void Engine::EndChoice(Call& call, Choice& choice, FinishReason reason) {
+  choice.live = false;
+  sequences_.erase(choice.sequence);
+  const int32_t num_tokens = choice.output.num_tokens();
+  if (num_tokens > 1 && choice.first_token_at != absl::InfinitePast()) {
+    metrics_.ObserveTpot((choice.last_token_at - choice.first_token_at) / (num_tokens - 1));
+  }
+  call.reason = reason;
+  if (--call.num_live == 0) EndCall(call, absl::OkStatus(), reason);
+}
+
+// Whatever still runs of the call leaves the scheduler; its one End goes out. `call` is gone
+// afterwards.
+void Engine::EndCall(Call& call, absl::Status status, FinishReason reason) {
+  for (const Choice& choice : call.choices) {
+    if (!choice.live) continue;
+    sequences_.erase(choice.sequence);
+    scheduler_.Cancel(choice.sequence);
+  }
+  metrics_.orphans.EngineRemoved();
+  metrics_.ObserveEnd(reason, clock_.Now() - call.request.accepted_at, call.usage);
+  Emit(call.request, End{.status = std::move(status), .reason = reason, .usage = call.usage});
+  calls_.erase(call.request.call);
+}
+
+// The device is unusable: the failed step's requests get its true error, the others learn that the
+// server restarts.
+void Engine::Fail(const absl::Status& error) {
+  Log(LogLevel::kError, "step_failed",
+      {{"step", in_flight_.front().step}, {"error", error.ToString()}});
+  {
+    const MutexLock lock(mutex_);
+    failed_ = true;
+  }
+  device_failed_ = true;
+  std::vector<CallId> failed;
+  for (const InFlight& step : in_flight_) {
+    for (const SequenceId sequence : step.sequences) {
+      const auto it = sequences_.find(sequence);
+      if (it != sequences_.end()) failed.push_back(it->second.first->request.call);
+    }
+  }
+  in_flight_.clear();
+  for (const CallId id : failed) {
+    const auto it = calls_.find(id);
+    if (it == calls_.end()) continue;  // another choice of the same call
+    EndCall(*it->second,
+            absl::InternalError(fmt::format("the step failed: {}", std::string(error.message()))),
+            FinishReason::kError);
+  }
+  while (!calls_.empty()) {
+    EndCall(*calls_.begin()->second, absl::UnavailableError(kDeviceFailed), FinishReason::kError);
+  }
+}
+
+void Engine::Emit(const Request& request, std::variant<Accepted, TokenEvent, End> event) {
+  auto it = std::find_if(outbox_.begin(), outbox_.end(),
+                         [&](const auto& box) { return box.first == request.queue; });
+  if (it == outbox_.end())
+    it = outbox_.emplace(outbox_.end(), request.queue, std::vector<StreamEvent>());
+  it->second.push_back({request.tag, std::move(event)});
+}
+
+void Engine::PublishEvents() {
+  for (auto& [queue, events] : outbox_) queue->Publish(std::move(events));
+  outbox_.clear();
+}
+
+void Engine::PublishState() {
+  const SchedulerStats stats = scheduler_.stats();
+  metrics_.SetEngine({.running = stats.num_running,
+                      .waiting = stats.num_waiting,
+                      .waiting_tokens = stats.num_waiting_tokens,
+                      .kv_free_blocks = stats.num_free_blocks,
+                      .kv_cached_blocks = stats.num_cached_blocks,
+                      .kv_referenced_blocks = stats.num_referenced_blocks,
+                      .preemptions = stats.num_preemptions,
+                      .prefix_queries = stats.prefix_queries,
+                      .prefix_hits = stats.prefix_hits});
+  const MutexLock lock(mutex_);
+  queued_sequences_ = stats.num_waiting;
+  queued_tokens_ = stats.num_waiting_tokens;
+  for (const Request& request : inbox_.requests) {
+    queued_sequences_ += request.num_choices;
+    queued_tokens_ += static_cast<int64_t>(request.prompt_tokens.size()) * request.num_choices;
+  }
+  busy_ = !calls_.empty() || !inbox_.requests.empty();
+}
+
+}  // namespace sluice

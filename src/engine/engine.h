@@ -1,0 +1,139 @@
+// The loop of one loaded model: inbox → scheduler → executor → output → event queues. One thread
+// owns the scheduler, the sequences and their text; others meet it at the bounded inbox and at the
+// event queues.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "engine/output.h"
+#include "engine/request.h"
+#include "metrics/metrics.h"
+#include "scheduler/scheduler.h"
+#include "step/executor.h"
+#include "tokenizer/tokenizer.h"
+
+namespace sluice {
+
+struct EngineOptions {
+  SchedulerConfig scheduler;
+  absl::Duration stall_timeout = absl::Seconds(10);
+  bool plant_leak =
+      false;  // the first cancelled call keeps its row: proves that the orphan audit sees a leak
+};
+
+class Engine {
+ public:
+  // The tokenizer, metrics and clock must outlive the engine.
+  Engine(EngineOptions options, std::unique_ptr<Executor> executor, const Tokenizer& tokenizer,
+         Metrics& metrics, const Clock& clock);
+  ~Engine();  // ends what still runs with Cancelled
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Hands a request over: Accepted (or at once End) will come to its queue. Thread-safe, never
+  // blocks. Errors: ResourceExhausted when the waiting queue is full, Unavailable after a device
+  // error; no event comes then.
+  absl::Status Submit(Request request);
+
+  // The client has gone. Thread-safe, never blocks; unknown ids are ignored.
+  void Cancel(CallId call);
+
+  // How long until the waiting queue is likely to have room: its tokens over the measured rate.
+  // Thread-safe.
+  [[nodiscard]] absl::Duration RetryAfter() const;
+
+  struct Health {
+    bool live = true;       // false: the device failed
+    bool advancing = true;  // false: there is runnable work and no step has ended for stall_timeout
+  };
+  [[nodiscard]] Health health() const;  // thread-safe, waits for nobody
+  [[nodiscard]] bool idle() const;      // thread-safe: nothing submitted that has not ended
+
+ private:
+  struct Choice {
+    SequenceId sequence = 0;
+    ChoiceOutput output;
+    absl::Time last_token_at = absl::InfinitePast();
+    absl::Time first_token_at = absl::InfinitePast();
+    bool live = true;
+  };
+  struct Call {
+    Request request;
+    std::vector<Choice> choices;
+    int32_t num_live = 0;
+    bool planned = false;
+    FinishReason reason = FinishReason::kStop;
+    Usage usage;
+  };
+  struct Inbox {
+    std::vector<Request> requests;
+    std::vector<CallId> cancels;
+  };
+
+  struct InFlight {
+    StepId step = 0;
+    std::vector<SequenceId> sequences;
+    int64_t num_tokens = 0;
+    absl::Time began;
+  };
+
+  void Run();
+  bool DrainInbox();  // false: stop
+  void Add(Request request);
+  void CancelCall(CallId call);
+  void SubmitSteps();
+  void FinishStep();
+  void Take(const SequenceUpdate& update, absl::Time now);
+  void CountTokens(Call& call, Choice& choice, size_t num_tokens, absl::Time now);
+  void EmitPiece(const Call& call, int32_t choice, ChoiceOutput::Piece piece,
+                 std::optional<FinishReason> finish);
+  void EndChoice(Call& call, Choice& choice, FinishReason reason);
+  void EndCall(Call& call, absl::Status status, FinishReason reason);
+  void Fail(const absl::Status& error);
+  void Emit(const Request& request, std::variant<Accepted, TokenEvent, End> event);
+  void PublishEvents();
+  void PublishState();
+
+  const EngineOptions options_;
+  const std::unique_ptr<Executor> executor_;
+  const Tokenizer& tokenizer_;
+  Metrics& metrics_;
+  const Clock& clock_;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  Inbox inbox_ ABSL_GUARDED_BY(mutex_);
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  bool failed_ ABSL_GUARDED_BY(mutex_) = false;
+  // Inbox plus the scheduler's waiting queue, as of the last step.
+  int64_t queued_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t queued_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  double tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;  // smoothed over about 2 s of steps
+  absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
+  bool busy_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Engine thread only.
+  Scheduler scheduler_;
+  std::deque<InFlight> in_flight_;
+  absl::flat_hash_map<CallId, std::unique_ptr<Call>> calls_;
+  absl::flat_hash_map<SequenceId, std::pair<Call*, int32_t>>
+      sequences_;  // live ones: call and choice
+  std::vector<std::pair<EventQueue*, std::vector<StreamEvent>>> outbox_;
+  SequenceId next_sequence_ = 1;
+  bool device_failed_ = false;
+  bool leaked_ = false;
+  std::thread thread_;
+};
+
+}  // namespace sluice

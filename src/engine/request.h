@@ -1,0 +1,35 @@
+// What the engine runs: a GenerateRequest after the service has checked, templated and tokenized
+// it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/output.h"
+#include "sluice/service.h"
+#include "sluice/types.h"
+
+namespace sluice {
+
+struct Request {
+  CallId call = 0;
+  EventQueue* queue = nullptr;  // lives until this request's End
+  StreamTag tag = 0;
+  std::string model;
+  std::vector<TokenId> prompt_tokens;
+  std::vector<TokenId> resume_output_tokens;
+  std::shared_ptr<const SamplingParams>
+      sampling;  // owners: this request, its sequences, plans in flight
+  int32_t num_choices = 1;
+  int32_t max_output_tokens = 0;  // a choice, resumed ones included
+  int32_t priority = 0;
+  std::string tenant;
+  absl::Time deadline = absl::InfiniteFuture();
+  absl::Time accepted_at;  // when the service took it
+  OutputOptions output;
+};
+
+}  // namespace sluice
