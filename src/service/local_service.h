@@ -1,0 +1,85 @@
+// The Service of this process: checks, templates, tokenizes and hands over to the engines.
+// Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "metrics/metrics.h"
+#include "service/model_registry.h"
+#include "service/prepare_pool.h"
+#include "sluice/service.h"
+
+namespace sluice {
+
+struct LocalServiceOptions {
+  VersionInfo version;
+  int prepare_threads = 1;
+  size_t max_preparing = 1024;  // requests in the prepare pool's queue
+  absl::Duration drain_timeout =
+      absl::Seconds(30);  // what a refusal while draining names as Retry-After
+};
+
+class LocalService final : public Service {
+ public:
+  LocalService(LocalServiceOptions options, ModelRegistry models, Metrics& metrics,
+               const Clock& clock);
+  ~LocalService() override;
+
+  CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;
+  void Cancel(CallId call) override;
+  absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const override;
+  absl::StatusOr<Text> Detokenize(const std::string& model,
+                                  const std::vector<TokenId>& tokens) const override;
+  absl::Status RunPrepared(std::function<void()> work) override {
+    return pool_.Submit(std::move(work));
+  }
+  std::vector<ModelDescription> ListModels() const override;
+  Health GetHealth() const override;
+  VersionInfo GetVersion() const override { return options_.version; }
+  void Drain() override;
+  bool Drained() const override;
+
+  [[nodiscard]] Metrics& metrics() const { return *metrics_; }
+  [[nodiscard]] const Clock& clock() const { return *clock_; }
+
+ private:
+  struct Pending {  // a call between Generate and its engine
+    GenerateRequest request;
+    CallId call;
+    EventQueue* queue;
+    StreamTag tag;
+    absl::Time accepted_at;
+  };
+
+  void Prepare(Pending pending);
+  absl::StatusOr<Request> BuildRequest(const Pending& pending, const LoadedModel& model) const;
+  absl::StatusOr<std::vector<TokenId>> TokenizePrompt(
+      const std::variant<Text, std::vector<ChatMessage>, std::vector<TokenId>>& prompt,
+      bool parse_special, bool add_special_tokens, bool add_generation_prompt,
+      const LoadedModel& model) const;
+  void Refuse(const Pending& pending, absl::Status status);
+  uint64_t DrawSeed() const;
+
+  const LocalServiceOptions options_;
+  const std::unique_ptr<Metrics> metrics_;
+  const std::unique_ptr<const Clock> clock_;
+  const uint64_t seed_base_;
+  mutable std::atomic<uint64_t> seeds_drawn_{0};
+  std::atomic<CallId> next_call_{1};
+  std::atomic<bool> draining_{false};
+  mutable Mutex mutex_;
+  // Calls being prepared → whether they were cancelled meanwhile. A call is here or in its engine,
+  // never in both.
+  absl::flat_hash_map<CallId, bool> preparing_ ABSL_GUARDED_BY(mutex_);
+  ModelRegistry models_;
+  PreparePool pool_;  // last: its tasks use everything above
+};
+
+}  // namespace sluice
