@@ -1,0 +1,105 @@
+#include "model/inspect.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <map>
+#include <string_view>
+
+#include "kernels/view.h"
+#include "model/transformer.h"
+
+namespace sluice {
+namespace {
+
+std::string Bytes(int64_t bytes) {
+  if (bytes < 1 << 20) return fmt::format("{:.1f} KiB", static_cast<double>(bytes) / (1 << 10));
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+// The value of a text key, or "-".
+std::string TextOf(const GgufFile& file, std::string_view key) {
+  const auto text = file.GetString(key);
+  return text.ok() ? QuoteForMessage(*text) : "-";
+}
+
+std::string Token(const TokenizerData& tokenizer, TokenId id) {
+  if (id < 0) return "none";
+  return fmt::format("{} '{}'", id, QuoteForMessage(tokenizer.tokens[id]));
+}
+
+void AppendTensors(const GgufFile& file, std::string& out) {
+  struct Sum {
+    int64_t tensors = 0, elements = 0, bytes = 0;
+  };
+  std::map<std::string_view, Sum> by_type;
+  Sum all;
+  for (const GgufTensor& tensor : file.tensors()) {
+    int64_t elements = 1;
+    for (const int64_t dim : tensor.dims) elements *= dim;
+    for (Sum* sum : {&by_type[GetDTypeInfo(tensor.dtype).name], &all}) {
+      sum->tensors += 1;
+      sum->elements += elements;
+      sum->bytes += tensor.num_bytes;
+    }
+  }
+  fmt::format_to(std::back_inserter(out), "tensors          {} with {} elements in {}\n",
+                 all.tensors, all.elements, Bytes(all.bytes));
+  for (const auto& [type, sum] : by_type) {
+    fmt::format_to(std::back_inserter(out), "  {:<14} {} with {} elements in {}\n", type,
+                   sum.tensors, sum.elements, Bytes(sum.bytes));
+  }
+}
+
+void AppendTokenizer(const ModelInfo& info, std::string& out) {
+  const TokenizerData& t = info.tokenizer;
+  fmt::format_to(std::back_inserter(out),
+                 "tokenizer        {}, pre-tokenizer {}, {} tokens, {} merges\n"
+                 "  bos            {}\n  eos            {}\n",
+                 QuoteForMessage(t.model), QuoteForMessage(t.pre_tokenizer), t.tokens.size(),
+                 t.merges.size(), Token(t, t.bos), Token(t, t.eos));
+  const std::string_view text = info.chat_template;
+  if (text.empty()) {
+    out += "chat template    none\n";
+  } else {
+    fmt::format_to(std::back_inserter(out), "chat template    {} bytes: {}\n", text.size(),
+                   QuoteForMessage(text.substr(0, text.find('\n'))));
+  }
+}
+
+}  // namespace
+
+std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_t max_rows) {
+  const ModelConfig& c = model.config;
+  const GgufFile& file = *model.gguf;
+  std::string out;
+  auto to = std::back_inserter(out);
+  fmt::format_to(to, "file             {}\nformat           GGUF {}, {}, hash {}\n", file.name(),
+                 file.version(), Bytes(file.num_bytes()), model.info.hash);
+  fmt::format_to(to, "name             {}\nlicense          {}\narchitecture     {}\n",
+                 TextOf(file, "general.name"), TextOf(file, "general.license"), c.architecture);
+  fmt::format_to(
+      to, "layers           {}\nmodel dim        {}\nFFN dim          {}\nvocabulary       {}{}\n",
+      c.num_layers, c.model_dim, c.ffn_dim, c.vocab_size,
+      model.weights.head.data == nullptr ? ", head tied to the embedding" : "");
+  fmt::format_to(to,
+                 "heads            {} query, {} KV, {} elements each\ncontext          {} tokens, "
+                 "rope theta {}\n",
+                 c.num_q_heads, c.num_kv_heads, c.head_dim, c.max_context, c.rope_theta);
+  AppendTensors(file, out);
+  AppendTokenizer(model.info, out);
+
+  int64_t weight_bytes = 0;
+  for (const GgufTensor& tensor : file.tensors()) weight_bytes += tensor.num_bytes;
+  const int64_t kv_token_bytes =
+      int64_t{2} * 2 * c.kv_cols() * c.num_layers;  // keys and values, 2 bytes each
+  fmt::format_to(to,
+                 "memory           weights {}, KV {} a token ({} for a full context), activations "
+                 "{} for {} tokens in {} rows\n",
+                 Bytes(weight_bytes), Bytes(kv_token_bytes), Bytes(kv_token_bytes * c.max_context),
+                 Bytes(Transformer::ActivationBytes(c, max_step_tokens, max_rows)), max_step_tokens,
+                 max_rows);
+  return out;
+}
+
+}  // namespace sluice

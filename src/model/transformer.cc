@@ -1,0 +1,132 @@
+#include "model/transformer.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+
+namespace sluice {
+namespace {
+
+// A bias as the residual of a product: the same row for every token. Null stays null.
+Tensor BiasRows(const Vector& bias, int32_t rows) {
+  return {const_cast<float*>(bias.data), rows, bias.size,
+          0};  // Tensor has no const form; a residual is only read
+}
+
+}  // namespace
+
+// Shapes: T tokens, n output rows; D model_dim, F ffn_dim, V vocab_size, H head_dim, Hq and Hkv
+// heads.
+Tensor Transformer::Forward(const BatchView& batch) {
+  const ModelConfig& c = config_;
+  SLUICE_CHECK(batch.num_tokens <= limits_.max_step_tokens && batch.num_rows <= limits_.max_rows,
+               "{} tokens in {} rows; limits {} and {}", batch.num_tokens, batch.num_rows,
+               limits_.max_step_tokens, limits_.max_rows);
+  Tensor x = a_.x.Rows(batch.num_tokens);
+  Tensor normed = a_.normed.Rows(batch.num_tokens);
+  Tensor attended = a_.attended.Rows(batch.num_tokens);
+  const Tensor qkv = a_.qkv.Rows(batch.num_tokens);
+  const Tensor q = qkv.Columns(0, c.q_cols());
+
+  ops_.Embed(weights_.token_embd, x);
+  for (int32_t l = 0; l < c.num_layers; ++l) {
+    const LayerWeights& w = weights_.layers[l];
+
+    // Attention: x += O attention(rope(QKV norm(x)))
+    ops_.RmsNorm(x, w.attn_norm, c.norm_eps, normed);
+    ops_.MatMul(normed, w.qkv, BiasRows(w.qkv_bias, x.rows), qkv);
+    if (w.q_norm) NormHeads(qkv, w);
+    ops_.RopeAndStoreKv(qkv, c.num_q_heads, weights_.rope, kv_.layer(l));
+    // After the last layer's keys and values only the tokens that are sampled from are read.
+    const bool last = l == c.num_layers - 1;
+    if (last && batch.num_outputs == 0) return {};
+    ops_.Attention(q, c.num_q_heads, c.attention_scale, kv_.layer(l), attended);
+    if (last) {
+      ops_.GatherOutputs(attended, a_.attended_out.Rows(batch.num_outputs));
+      ops_.GatherOutputs(x, a_.x_out.Rows(batch.num_outputs));
+      attended = a_.attended_out.Rows(batch.num_outputs);
+      x = a_.x_out.Rows(batch.num_outputs);
+      normed = a_.normed_out.Rows(batch.num_outputs);
+    }
+    ops_.MatMul(attended, w.o, x, x);
+
+    // FFN: x += Down(silu(Gate norm(x)) * Up norm(x))
+    ops_.RmsNorm(x, w.ffn_norm, c.norm_eps, normed);
+    const Tensor gate_up = a_.gate_up.Rows(x.rows);
+    const Tensor gated = a_.gated.Rows(x.rows);
+    ops_.MatMul(normed, w.gate_up, {}, gate_up);
+    ops_.SiluMul(gate_up, gated);
+    ops_.MatMul(gated, w.down, x, x);
+  }
+  ops_.RmsNorm(x, weights_.output_norm, c.norm_eps, normed);
+  const Tensor logits = a_.logits.Rows(batch.num_outputs);
+  ops_.MatMul(normed, weights_.head, {}, logits);
+  return logits;
+}
+
+void Transformer::NormHeads(Tensor qkv, const LayerWeights& w) {
+  const int32_t num_heads = config_.num_q_heads + config_.num_kv_heads;
+  for (int32_t h = 0; h < num_heads; ++h) {
+    const Tensor head = qkv.Columns(h * config_.head_dim, config_.head_dim);
+    ops_.RmsNorm(head, h < config_.num_q_heads ? w.q_norm : w.k_norm, config_.norm_eps, head);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConfig& config,
+                                                                 const WeightViews& views,
+                                                                 const TransformerLimits& limits,
+                                                                 Ops& ops) {
+  if (limits.max_model_len < 1 || limits.max_model_len > config.max_context) {
+    return absl::InvalidArgumentError(
+        fmt::format("a context of {} tokens; the model allows 1 to {}", limits.max_model_len,
+                    config.max_context));
+  }
+  if (int64_t{limits.max_model_len} * config.rope_dim / 2 > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "a context of {} tokens is beyond what a rotation table can hold; use a smaller one",
+        limits.max_model_len));
+  }
+  SLUICE_CHECK(limits.max_step_tokens >= 1 && limits.max_rows >= 1 && limits.num_kv_blocks >= 1,
+               "{} {} {}", limits.max_step_tokens, limits.max_rows, limits.num_kv_blocks);
+  auto model = std::unique_ptr<Transformer>(new Transformer(config, limits, ops));
+  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, ops));
+  ASSIGN_OR_RETURN(model->kv_,
+                   KvCache::Create(ops, config, limits.num_kv_blocks, limits.kv_block_tokens));
+  RETURN_IF_ERROR(model->AllocateActivations());
+  return model;
+}
+
+int64_t Transformer::ActivationBytes(const ModelConfig& c, int32_t max_step_tokens,
+                                     int32_t max_rows) {
+  const int64_t per_token =
+      2 * int64_t{c.model_dim} + c.qkv_cols() + c.q_cols() + 3 * int64_t{c.ffn_dim};
+  const int64_t per_row = 2 * int64_t{c.model_dim} + c.q_cols() + c.vocab_size;
+  return (max_step_tokens * per_token + max_rows * per_row) * static_cast<int64_t>(sizeof(float));
+}
+
+absl::Status Transformer::AllocateActivations() {
+  const ModelConfig& c = config_;
+  const int32_t tokens = limits_.max_step_tokens, rows = limits_.max_rows;
+  const struct {
+    Tensor* tensor;
+    int32_t rows, cols;
+  } kShapes[] = {
+      {&a_.x, tokens, c.model_dim},         {&a_.normed, tokens, c.model_dim},
+      {&a_.qkv, tokens, c.qkv_cols()},      {&a_.attended, tokens, c.q_cols()},
+      {&a_.gate_up, tokens, 2 * c.ffn_dim}, {&a_.gated, tokens, c.ffn_dim},
+      {&a_.x_out, rows, c.model_dim},       {&a_.normed_out, rows, c.model_dim},
+      {&a_.attended_out, rows, c.q_cols()}, {&a_.logits, rows, c.vocab_size},
+  };
+  for (const auto& shape : kShapes) {
+    ASSIGN_OR_RETURN(void* memory, ops_.Allocate(int64_t{shape.rows} * shape.cols *
+                                                 static_cast<int64_t>(sizeof(float))));
+    *shape.tensor = {static_cast<float*>(memory), shape.rows, shape.cols, shape.cols};
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice

@@ -1,0 +1,71 @@
+// THE forward pass: a decoder-only transformer over Ops, for every backend. Parts that a family
+// lacks are null weights.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "kernels/ops.h"
+#include "kernels/view.h"
+#include "model/kv_cache.h"
+#include "model/model_config.h"
+#include "model/weight_views.h"
+#include "model/weights.h"
+
+namespace sluice {
+
+struct TransformerLimits {
+  int32_t max_step_tokens = 0;  // T of a step
+  int32_t max_rows = 0;         // R of a step
+  int32_t max_model_len = 0;    // positions [0, max_model_len)
+  int32_t kv_block_tokens = 0;
+  int32_t num_kv_blocks = 0;
+};
+
+class Transformer {
+ public:
+  // Loads weights and allocates the KV pool and all activations. `ops` and the views' memory
+  // outlive the Transformer. Errors: what Ops says; InvalidArgument for limits that do not fit the
+  // model.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
+                                                             const WeightViews& views,
+                                                             const TransformerLimits& limits,
+                                                             Ops& ops);
+
+  // Enqueues one step between Ops::BeginStep and Finish: stores the new tokens' keys and values and
+  // computes logits [num_outputs, V] of the output rows' last tokens (no data if there are none),
+  // valid until the next Forward.
+  Tensor Forward(const BatchView& batch);
+
+  // Bytes of all activations of a step within the limits.
+  [[nodiscard]] static int64_t ActivationBytes(const ModelConfig& config, int32_t max_step_tokens,
+                                               int32_t max_rows);
+
+ private:
+  struct Activations {
+    Tensor x;                  // [T, D] the residual stream
+    Tensor normed;             // [T, D]
+    Tensor qkv;                // [T, (Hq + 2 Hkv) * H]
+    Tensor attended;           // [T, Hq*H]
+    Tensor gate_up;            // [T, 2F]
+    Tensor gated;              // [T, F]
+    Tensor x_out, normed_out;  // [R, D] of the output rows
+    Tensor attended_out;       // [R, Hq*H] of the output rows
+    Tensor logits;             // [R, V]
+  };
+
+  Transformer(const ModelConfig& config, const TransformerLimits& limits, Ops& ops)
+      : config_(config), limits_(limits), ops_(ops) {}
+  absl::Status AllocateActivations();
+  void NormHeads(Tensor qkv, const LayerWeights& w);
+
+  const ModelConfig config_;
+  const TransformerLimits limits_;
+  Ops& ops_;
+  Weights weights_;
+  KvCache kv_;
+  Activations a_;
+};
+
+}  // namespace sluice
