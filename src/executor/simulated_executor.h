@@ -1,0 +1,88 @@
+// An executor without weights: scripted tokens, a linear step-time model, and a shadow of the KV
+// memory in which it checks every plan. For tests of scheduler and engine and for policy runs.
+// Nothing sleeps; time is only reported.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "step/executor.h"
+
+namespace sluice {
+
+struct SimulatedExecutorConfig {
+  int32_t max_rows = 32;  // slots
+  int32_t kv_block_tokens = 16;
+  int32_t num_kv_blocks = 0;
+  int max_steps_in_flight = 2;
+  absl::Duration step_time = absl::Milliseconds(1);    // of a step, whatever its size
+  absl::Duration token_time = absl::Microseconds(10);  // and for each of its tokens
+  StepId fail_at_step = 0;                             // Wait for it is an Internal error; 0: never
+
+  // The token with the given index among a sequence's output. Default: HashedToken below, ids in
+  // [0, 1000).
+  std::function<TokenId(SequenceId sequence, int32_t output_index)> output_token;
+
+  // All tokens of a sequence, at least up to the ones it has computed. With it every row's tokens
+  // and the whole content of its blocks are compared to the sequence's own, which finds wrong
+  // prefix hits and lost or overwritten KV blocks.
+  std::function<std::span<const TokenId>(SequenceId sequence)> expected_tokens;
+};
+
+// A well-mixed function of both, in [0, vocab_size).
+[[nodiscard]] TokenId HashedToken(SequenceId sequence, int32_t output_index, int32_t vocab_size);
+
+class SimulatedExecutor final : public Executor {
+ public:
+  explicit SimulatedExecutor(SimulatedExecutorConfig config);
+
+  [[nodiscard]] int max_steps_in_flight() const override { return config_.max_steps_in_flight; }
+
+  // Errors: InvalidArgument with the first thing wrong in the plan (shapes, slots, positions,
+  // blocks, tokens); FailedPrecondition when too many steps are in flight or the executor has
+  // failed.
+  absl::Status Submit(BatchPlan plan) override;
+
+  // Errors: Internal at fail_at_step; FailedPrecondition out of order. The executor is then
+  // unusable.
+  absl::StatusOr<StepResult> Wait(StepId step) override;
+
+ private:
+  struct Slot {
+    SequenceId sequence = 0;     // 0: not known before its first row
+    bool used = false;           // has had a SlotInit
+    int32_t next_position = -1;  // -1: any block boundary
+    TokenId last_token = kTokenFromSlot;
+    std::shared_ptr<const SamplingParams> sampling;  // owners: SlotInit says
+  };
+  struct Block {  // of the shadow
+    SequenceId writer = 0;
+    int32_t num_tokens = 0;  // written, from the first
+    StepId last_step = 0;    // the last step that names the block
+    SequenceId last_sequence = 0;
+  };
+
+  absl::Status CheckShapes(const BatchPlan& plan) const;
+  absl::Status ComputeRow(const BatchPlan& plan, int32_t r, StepResult& result);
+  absl::Status WriteToken(const BatchPlan& plan, int32_t r, int32_t position, TokenId token);
+  absl::Status CheckContext(const BatchPlan& plan, int32_t r) const;
+  [[nodiscard]] SampledToken Sample(const Slot& slot, const Row& row) const;
+
+  const SimulatedExecutorConfig config_;
+  std::vector<Slot> slots_;
+  std::vector<Block> blocks_;
+  std::vector<TokenId> shadow_;  // [num_kv_blocks, kv_block_tokens]: whose KV stands there
+  std::deque<StepResult> in_flight_;
+  StepId last_submitted_ = 0, last_waited_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace sluice

@@ -1,0 +1,312 @@
+// What moves a sequence from one state to the next, and the checks of it all. The policy is in
+// scheduler.cc.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "base/status_macros.h"
+#include "scheduler/scheduler.h"
+
+namespace sluice {
+
+absl::Status Scheduler::Add(SequenceSpec spec) {
+  SLUICE_CHECK(spec.sampling != nullptr && !sequences_.contains(spec.id), "sequence {}", spec.id);
+  RETURN_IF_ERROR(CheckFits(spec));
+  RETURN_IF_ERROR(CheckQueue(spec.prompt_tokens.size() + spec.resume_output_tokens.size()));
+
+  Sequence& sequence = *(sequences_[spec.id] = std::make_unique<Sequence>());
+  sequence.id = spec.id;
+  sequence.num_prompt_tokens = static_cast<int32_t>(spec.prompt_tokens.size());
+  sequence.max_output_tokens =
+      std::min(spec.max_output_tokens, max_tokens_ - sequence.num_prompt_tokens);
+  sequence.tokens = std::move(spec.prompt_tokens);
+  sequence.tokens.insert(sequence.tokens.end(), spec.resume_output_tokens.begin(),
+                         spec.resume_output_tokens.end());
+  sequence.tenant = waiting_.AddToTenant(spec.tenant);
+  sequence.sampling = std::move(spec.sampling);
+  sequence.choice = spec.choice;
+  sequence.priority = spec.priority;
+  sequence.arrival = ++last_arrival_;
+  sequence.salt = std::move(spec.tenant);
+  sequence.deadline = spec.deadline;
+  sequence.read_prefix_cache = spec.read_prefix_cache;
+  if (spec.deadline != absl::InfiniteFuture()) deadlines_.emplace(spec.deadline, spec.id);
+
+  Sequence* leader = config_.prefix_cache && spec.read_prefix_cache ? Find(spec.leader) : nullptr;
+  if (leader != nullptr && leader->num_computed_tokens < leader->num_prompt_tokens) {
+    leader->followers.push_back(&sequence);
+    sequence.leader = leader;
+  }
+  EnterWaiting(sequence);
+  return absl::OkStatus();
+}
+
+absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
+  const size_t num_prompt = spec.prompt_tokens.size(),
+               num_resumed = spec.resume_output_tokens.size();
+  if (num_prompt == 0) return FieldError("prompt", "prompt has 0 tokens; at least 1 is needed");
+  if (spec.max_output_tokens < 1) {
+    return FieldError("max_tokens", fmt::format("max_tokens is {}; at least 1 is needed",
+                                                spec.max_output_tokens));
+  }
+  if (num_resumed >= static_cast<size_t>(spec.max_output_tokens)) {
+    return FieldError("resume_output_tokens",
+                      fmt::format("resume_output_tokens has {} tokens; max_tokens is {}",
+                                  num_resumed, spec.max_output_tokens));
+  }
+  const size_t limit = max_tokens_;
+  if (num_prompt + num_resumed < limit) return absl::OkStatus();
+  const std::string subject =
+      num_resumed == 0
+          ? fmt::format("prompt has {} tokens", num_prompt)
+          : fmt::format("prompt has {} tokens and {} of output to resume", num_prompt, num_resumed);
+  const char* holder =
+      max_tokens_ == config_.max_model_len ? "the model allows" : "the KV cache holds";
+  const char* rest =
+      num_prompt + num_resumed == limit ? ", at least one more of output included" : "";
+  return FieldError("prompt", fmt::format("{}; {} {}{}", subject, holder, limit, rest),
+                    "context_length_exceeded");
+}
+
+// One sequence of any length may always wait, so that a limit below the context is not a refusal
+// for ever.
+absl::Status Scheduler::CheckQueue(size_t num_tokens) const {
+  const int32_t num_waiting = waiting_.size() + num_held_;
+  if (num_waiting >= config_.max_waiting_sequences) {
+    return absl::ResourceExhaustedError(fmt::format("{} sequences are waiting; the limit is {}",
+                                                    num_waiting, config_.max_waiting_sequences));
+  }
+  if (num_waiting > 0 &&
+      num_waiting_tokens_ + static_cast<int64_t>(num_tokens) > config_.max_waiting_tokens) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} tokens are waiting and the prompt has {}; the limit is {}",
+                    num_waiting_tokens_, num_tokens, config_.max_waiting_tokens));
+  }
+  return absl::OkStatus();
+}
+
+void Scheduler::Cancel(SequenceId id) {
+  if (Sequence* sequence = Find(id)) End(*sequence);
+}
+
+void Scheduler::Finish(SequenceId id, int32_t num_kept_tokens) {
+  Sequence* sequence = Find(id);
+  if (sequence == nullptr) return;
+  const int32_t num_outputs = sequence->num_tokens() - sequence->num_prompt_tokens;
+  sequence->tokens.resize(sequence->num_prompt_tokens +
+                          std::clamp(num_kept_tokens, 0, num_outputs));
+  End(*sequence);
+}
+
+// Null: unknown, or ended.
+Sequence* Scheduler::Find(SequenceId id) {
+  const auto it = sequences_.find(id);
+  return it == sequences_.end() || it->second->state == SequenceState::kEnded ? nullptr
+                                                                              : it->second.get();
+}
+
+void Scheduler::End(Sequence& sequence) {
+  if (sequence.state == SequenceState::kRunning) {
+    LeaveRunning(sequence);
+  } else {
+    LeaveWaiting(sequence);
+  }
+  ReleaseFollowers(sequence);
+  if (sequence.deadline != absl::InfiniteFuture())
+    deadlines_.erase({sequence.deadline, sequence.id});
+  waiting_.RemoveFromTenant(sequence.tenant);
+  sequence.tenant = nullptr;
+  sequence.state = SequenceState::kEnded;
+  Forget(sequence);
+}
+
+// An ended sequence goes, with its blocks, once no step in flight names it.
+void Scheduler::Forget(Sequence& sequence) {
+  if (sequence.num_rows_in_flight > 0) return;
+  ReleaseBlocks(sequence);
+  sequences_.erase(sequence.id);
+}
+
+void Scheduler::EnterWaiting(Sequence& sequence) {
+  num_waiting_tokens_ += sequence.num_tokens();
+  if (sequence.leader != nullptr) {
+    sequence.state = SequenceState::kHeld;
+    ++num_held_;
+  } else {
+    sequence.state = SequenceState::kWaiting;
+    waiting_.Push(&sequence);
+  }
+}
+
+void Scheduler::LeaveWaiting(Sequence& sequence) {
+  num_waiting_tokens_ -= sequence.num_tokens();
+  if (sequence.leader != nullptr) {
+    std::erase(std::exchange(sequence.leader, nullptr)->followers, &sequence);
+    --num_held_;
+  } else {
+    waiting_.Remove(&sequence);
+  }
+}
+
+// The lowest slot is given first, so that slots stay dense. A step in flight may still name the
+// slot for a sequence that has left: steps run in order, and the SlotInit of its next owner comes
+// after that.
+void Scheduler::EnterRunning(Sequence& sequence) {
+  std::ranges::pop_heap(free_slots_, std::greater());
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.slot_is_new = true;
+  sequence.state = SequenceState::kRunning;
+  const auto place = std::ranges::upper_bound(
+      running_, &sequence, [](const Sequence* a, const Sequence* b) { return Outranks(*a, *b); });
+  running_.insert(place, &sequence);
+}
+
+void Scheduler::LeaveRunning(Sequence& sequence) {
+  running_.erase(std::ranges::lower_bound(
+      running_, &sequence, [](const Sequence* a, const Sequence* b) { return Outranks(*a, *b); }));
+  free_slots_.push_back(std::exchange(sequence.slot, -1));
+  std::ranges::push_heap(free_slots_, std::greater());
+  // Nobody waits for a victim on behalf of a sequence that is gone: the pool may have room enough
+  // without.
+  if (yield_.starved == &sequence || yield_.victim == &sequence) yield_ = {};
+}
+
+void Scheduler::ReleaseFollowers(Sequence& sequence) {
+  for (Sequence* follower : std::exchange(sequence.followers, {})) {
+    --num_held_;
+    follower->leader = nullptr;
+    follower->state = SequenceState::kWaiting;
+    waiting_.Push(follower);
+  }
+}
+
+// The prefix index learns of the blocks that are full of computed tokens. Blocks of tokens computed
+// but never accepted (planned ahead of a stop token) are beyond `tokens`.
+void Scheduler::PublishFullBlocks(Sequence& sequence) {
+  if (!config_.prefix_cache) return;
+  const int32_t num_full =
+      std::min(sequence.num_computed_tokens, sequence.num_tokens()) / config_.kv_block_tokens;
+  for (int32_t& i = sequence.num_published_blocks; i < num_full; ++i) {
+    const auto content =
+        std::span(sequence.tokens).subspan(i * config_.kv_block_tokens, config_.kv_block_tokens);
+    sequence.prefix = pool_.Publish(sequence.blocks[i], sequence.prefix, sequence.salt, content);
+  }
+}
+
+// From the last block on, so that of two cached blocks of a prefix the longer one is evicted first.
+void Scheduler::ReleaseBlocks(Sequence& sequence) {
+  const size_t num_kept = sequence.num_tokens() / config_.kv_block_tokens;
+  while (!sequence.blocks.empty()) {
+    const BlockId block = sequence.blocks.back();
+    const bool beyond_kept = sequence.blocks.size() > num_kept;  // Finish cut the output shorter
+    if (beyond_kept && pool_.num_references(block) == 1) pool_.Unpublish(block);
+    pool_.Release(block);
+    sequence.blocks.pop_back();
+  }
+  sequence.num_published_blocks = 0;
+}
+
+int32_t Scheduler::NumBlocks(int32_t num_tokens) const {
+  return (num_tokens + config_.kv_block_tokens - 1) / config_.kv_block_tokens;
+}
+
+bool Scheduler::HasSequences() const { return !sequences_.empty() || !in_flight_.empty(); }
+
+SchedulerStats Scheduler::stats() const {
+  return {.num_running = static_cast<int32_t>(running_.size()),
+          .num_waiting = waiting_.size() + num_held_,
+          .num_waiting_tokens = num_waiting_tokens_,
+          .num_free_blocks = pool_.num_free(),
+          .num_cached_blocks = pool_.num_cached(),
+          .num_referenced_blocks = pool_.num_referenced(),
+          .num_preemptions = num_preemptions_,
+          .prefix_queries = prefix_queries_,
+          .prefix_hits = prefix_hits_};
+}
+
+void Scheduler::CheckInvariants() const {
+  std::vector<int32_t> references(config_.num_kv_blocks);
+  std::vector<bool> slot_is_taken(config_.max_rows);
+  int32_t num_running = 0, num_waiting = 0, num_held = 0, num_rows_in_flight = 0;
+  int64_t num_waiting_tokens = 0;
+  for (const int32_t slot : free_slots_) slot_is_taken[slot] = true;
+  for (const auto& [id, owned] : sequences_) {
+    const Sequence& sequence = *owned;
+    for (const BlockId block : sequence.blocks) ++references[block];
+    num_rows_in_flight += sequence.num_rows_in_flight;
+    switch (sequence.state) {
+      case SequenceState::kHeld:
+        SLUICE_CHECK(std::ranges::count(sequence.leader->followers, &sequence) == 1, "sequence {}",
+                     id);
+        ++num_held;
+        [[fallthrough]];
+      case SequenceState::kWaiting:
+        ++num_waiting;
+        num_waiting_tokens += sequence.num_tokens();
+        SLUICE_CHECK(
+            sequence.blocks.empty() && sequence.slot == -1 && sequence.num_rows_in_flight == 0 &&
+                sequence.num_pending_samples == 0 && sequence.num_planned_tokens == 0,
+            "waiting sequence {}: {} blocks, slot {}", id, sequence.blocks.size(), sequence.slot);
+        break;
+      case SequenceState::kRunning:
+        ++num_running;
+        SLUICE_CHECK(!slot_is_taken[sequence.slot], "slot {} is given twice", sequence.slot);
+        slot_is_taken[sequence.slot] = true;
+        CheckRunning(sequence);
+        break;
+      case SequenceState::kEnded:
+        SLUICE_CHECK(sequence.num_rows_in_flight > 0 && sequence.slot == -1, "ended sequence {}",
+                     id);
+        break;
+    }
+  }
+  int32_t num_planned_rows = 0;
+  for (const Step& step : in_flight_) num_planned_rows += static_cast<int32_t>(step.rows.size());
+  SLUICE_CHECK(num_rows_in_flight == num_planned_rows, "{} != {}", num_rows_in_flight,
+               num_planned_rows);
+  SLUICE_CHECK(num_running == static_cast<int32_t>(running_.size()), "{} != {}", num_running,
+               running_.size());
+  SLUICE_CHECK(running_.size() + free_slots_.size() == static_cast<size_t>(config_.max_rows),
+               "{} + {} slots of {}", running_.size(), free_slots_.size(), config_.max_rows);
+  SLUICE_CHECK(num_held == num_held_ && num_waiting == waiting_.size() + num_held_,
+               "{} held, {} waiting, queue {}", num_held, num_waiting, waiting_.size());
+  SLUICE_CHECK(num_waiting_tokens == num_waiting_tokens_, "{} != {}", num_waiting_tokens,
+               num_waiting_tokens_);
+  SLUICE_CHECK(std::ranges::is_sorted(running_, [](auto* a, auto* b) { return Outranks(*a, *b); }),
+               "rank order");
+  pool_.CheckInvariants(references);
+  for (const Sequence* sequence :
+       running_) {  // what may still be written belongs to one table and to no prefix
+    for (size_t i = sequence->num_computed_tokens / config_.kv_block_tokens;
+         i < sequence->blocks.size(); ++i) {
+      const BlockId block = sequence->blocks[i];
+      SLUICE_CHECK(references[block] == 1 && !pool_.IsPublished(block),
+                   "sequence {} writes block {} of {} tables", sequence->id, block,
+                   references[block]);
+    }
+  }
+}
+
+void Scheduler::CheckRunning(const Sequence& s) const {
+  SLUICE_CHECK(s.num_computed_tokens <= s.num_planned_tokens &&
+                   s.num_planned_tokens < s.num_tokens() + s.num_pending_samples,
+               "sequence {}: {} computed, {} planned, {} + {} known", s.id, s.num_computed_tokens,
+               s.num_planned_tokens, s.num_tokens(), s.num_pending_samples);
+  SLUICE_CHECK(s.num_pending_samples == 0 || s.num_unplanned_tokens() == 1,
+               "sequence {}: {} pending, {} unplanned", s.id, s.num_pending_samples,
+               s.num_unplanned_tokens());
+  SLUICE_CHECK(
+      s.num_planned_tokens <= static_cast<int32_t>(s.blocks.size()) * config_.kv_block_tokens,
+      "sequence {}: {} tokens in {} blocks", s.id, s.num_planned_tokens, s.blocks.size());
+  SLUICE_CHECK(s.num_output_tokens() <= s.max_output_tokens && s.num_tokens() <= max_tokens_,
+               "sequence {}: {} output tokens", s.id, s.num_output_tokens());
+  SLUICE_CHECK(s.num_rows_in_flight <= static_cast<int32_t>(in_flight_.size()), "sequence {}",
+               s.id);
+}
+
+}  // namespace sluice
