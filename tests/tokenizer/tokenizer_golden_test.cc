@@ -1,0 +1,107 @@
+// Ids, words and replaced bytes equal to those of the `tokenizers` package and of Python.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tests/tokenizer/golden_rows.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/utf8.h"
+
+namespace sluice {
+namespace {
+
+std::vector<TokenId> EncodeWhole(const Tokenizer& tokenizer, const std::string& text,
+                                 bool special) {
+  const PromptSegment segment = {Text(text), special};
+  return tokenizer.Encode(std::span(&segment, 1));
+}
+
+TEST(TokenizerGolden, IdsEqualThoseOfTheTokenizersPackage) {
+  const Tokenizer& tokenizer = DefaultModelTokenizer();
+  const auto rows = ReadGoldenRows("tokenizer_smollm2.tsv");
+  ASSERT_GE(rows.size(), 5000);
+  int num_special = 0;
+  int num_plain = 0;
+  for (const auto& row : rows) {
+    ASSERT_EQ(row.size(), 3) << row[0];
+    const bool special = row[1] == "s";
+    ++(special ? num_special : num_plain);
+    EXPECT_EQ(EncodeWhole(tokenizer, row[0], special), ParseIds(row[2])) << row[0];
+  }
+  EXPECT_GE(num_special, 5000);
+  EXPECT_GE(num_plain, 250);
+}
+
+TEST(TokenizerGolden, SegmentBordersChangeNothingWhereAllAllowSpecialTokensOrNoneDoes) {
+  const Tokenizer& tokenizer = DefaultModelTokenizer();
+  std::mt19937 random(5);
+  for (const auto& row : ReadGoldenRows("tokenizer_smollm2.tsv")) {
+    std::vector<PromptSegment> segments;
+    for (size_t begin = 0; begin < row[0].size();) {
+      const size_t size = random() % 9;
+      segments.push_back({Text(row[0].substr(begin, size)), row[1] == "s"});
+      begin += size;
+    }
+    EXPECT_EQ(tokenizer.Encode(segments), ParseIds(row[2])) << row[0];
+  }
+}
+
+// All but the characters that the model's vocabulary has no bytes for come back.
+TEST(TokenizerGolden, DecodingGivesTheTextBackWithInvalidBytesReplaced) {
+  const Tokenizer& tokenizer = DefaultModelTokenizer();
+  for (const auto& row : ReadGoldenRows("tokenizer_smollm2.tsv")) {
+    std::string expected = ReplaceInvalidUtf8(row[0]);
+    if (expected.find_first_of("\x04\x06\x13\x14\x16\x1d\xF1\xF2") != std::string::npos) continue;
+    EXPECT_EQ(tokenizer.Decode(ParseIds(row[2]), false), expected);
+  }
+}
+
+TEST(TokenizerGolden, EveryPatternCutsTheSameWords) {
+  const std::vector<std::string> names = {"smollm", "gpt-2", "llama-bpe", "qwen2"};
+  const auto rows = ReadGoldenRows("pre_tokenizers.tsv");
+  ASSERT_GE(rows.size(), 2000);
+  for (const auto& row : rows) {
+    ASSERT_EQ(row.size(), 1 + names.size()) << row[0];
+    for (size_t i = 0; i < names.size(); ++i) {
+      const PreTokenizer* pattern = FindPreTokenizer(names[i]);
+      ASSERT_NE(pattern, nullptr);
+      std::vector<int32_t> lengths;
+      const char* const end = row[0].data() + row[0].size();
+      for (const char* p = row[0].data(); p != end;) {
+        const char* word_end = WordEnd(*pattern, p, end);
+        lengths.push_back(static_cast<int32_t>(word_end - p));
+        p = word_end;
+      }
+      EXPECT_EQ(lengths, ParseIds(row[1 + i])) << names[i] << ": " << row[0];
+    }
+  }
+}
+
+TEST(TokenizerGolden, InvalidBytesAreReplacedAsPythonDoesAtEverySplitOfTheStream) {
+  const auto rows = ReadGoldenRows("utf8_replacement.tsv");
+  ASSERT_GE(rows.size(), 700);
+  for (const auto& row : rows) {
+    const std::string& bytes = row[0];
+    EXPECT_EQ(ReplaceInvalidUtf8(bytes), row[1]);
+    EXPECT_EQ(IsValidUtf8(bytes), bytes == row[1]);
+    for (size_t first = 0; first <= bytes.size(); ++first) {
+      for (size_t second = first; second <= bytes.size(); ++second) {
+        Utf8Stream stream;
+        std::string out = stream.Append(bytes.substr(0, first));
+        EXPECT_LE(stream.num_held(), 3);
+        out += stream.Append(bytes.substr(first, second - first));
+        out += stream.Append(bytes.substr(second));
+        EXPECT_LE(stream.num_held(), 3);
+        out += stream.Flush();
+        EXPECT_EQ(out, row[1]) << first << ", " << second;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice
