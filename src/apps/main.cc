@@ -1,1 +1,113 @@
-int main() { return 0; }
+// The one program: subcommands serve, chat, model inspect.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <exception>
+#include <list>
+#include <string>
+#include <utility>
+
+#include "apps/chat.h"
+#include "apps/config.h"
+#include "apps/create.h"
+#include "apps/serve.h"
+#include "base/logging.h"
+#include "model/inspect.h"
+#include "model/model_file.h"
+
+namespace sluice {
+namespace {
+
+int Fail(const absl::Status& status) {
+  fmt::print(stderr, "sluice: {}\n", std::string(status.message()));
+  return 1;
+}
+
+// The flags of one subcommand that runs a model. Values stay text here: LoadConfig checks them all
+// alike.
+struct ConfigFlags {
+  std::list<std::pair<std::string, std::string>> values;  // a list: CLI11 keeps addresses
+  std::string file;
+
+  void AddTo(CLI::App* app) {
+    app->add_option("--config", file, "TOML file with settings");
+    for (const Setting& setting : Settings()) {
+      auto& value = values.emplace_back(std::string(setting.name), std::string());
+      const std::string flag = fmt::format("--{}", setting.name);
+      if (IsBool(setting)) {
+        app->add_flag(flag + "{true}", value.second, std::string(setting.help));
+      } else {
+        app->add_option(flag, value.second, std::string(setting.help));
+      }
+    }
+  }
+
+  absl::StatusOr<Config> Load(const CLI::App& app) const {
+    RawSettings raw;
+    for (const auto& [name, value] : values) {
+      if (app.count("--" + name) > 0) raw[name] = value;
+    }
+    return LoadConfig(raw, [](const char* name) { return std::getenv(name); }, file);
+  }
+};
+
+int Inspect(const std::string& file) {
+  const auto model = ModelFile::Open(file);
+  if (!model.ok()) return Fail(model.status());
+  const Config config;
+  fmt::print("{}", InspectModel(*model, config.max_step_tokens, config.max_rows));
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Sluice: an LLM inference server", "sluice");
+  app.set_version_flag("--version", Version());
+  app.require_subcommand(1);
+  ConfigFlags serve_flags, chat_flags;
+  bool check_config = false;
+  CLI::App* serve = app.add_subcommand("serve", "Serve a model over HTTP and gRPC");
+  serve_flags.AddTo(serve);
+  serve->add_flag("--check-config", check_config, "Check all settings and exit");
+  CLI::App* chat = app.add_subcommand("chat", "Chat with a model in the terminal");
+  chat_flags.AddTo(chat);
+  CLI::App* model = app.add_subcommand("model", "Look at model files");
+  model->require_subcommand(1);
+  std::string inspect_file;
+  CLI::App* inspect = model->add_subcommand("inspect", "Print what a model file holds and needs");
+  inspect->add_option("file", inspect_file, "GGUF file")->required();
+  CLI::App* config_doc = app.add_subcommand("config-doc", "Print docs/configuration.md");
+  CLI::App* metrics_doc =
+      app.add_subcommand("metrics-doc", "Print the table of docs/api/metrics.md");
+  CLI11_PARSE(app, argc, argv);
+
+  if (*inspect) return Inspect(inspect_file);
+  if (*config_doc) {
+    fmt::print("{}", ConfigurationDocument());
+    return 0;
+  }
+  if (*metrics_doc) {
+    fmt::print("{}", Metrics::DocumentationTable());
+    return 0;
+  }
+  auto config = *serve ? serve_flags.Load(*serve) : chat_flags.Load(*chat);
+  if (!config.ok()) return Fail(config.status());
+  if (*chat && chat->count("--log-level") == 0)
+    config->log_level = "warn";  // the conversation is the output
+  const absl::Status logging = SetUpLogging(config->log_level, config->log_format);
+  if (!logging.ok()) return Fail(logging);
+  if (*chat) return Chat(*config);
+  return check_config ? CheckConfig(*config) : Serve(*config);
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  try {
+    return sluice::Main(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "sluice: {}\n", error.what());
+    return 1;
+  }
+}

@@ -28,8 +28,8 @@ struct LocalServiceOptions {
 
 class LocalService final : public Service {
  public:
-  LocalService(LocalServiceOptions options, ModelRegistry models, Metrics& metrics,
-               const Clock& clock);
+  LocalService(LocalServiceOptions options, ModelRegistry models, std::unique_ptr<Metrics> metrics,
+               std::unique_ptr<const Clock> clock);
   ~LocalService() override;
 
   CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;

@@ -16,6 +16,8 @@
 namespace sluice {
 
 struct LoadedModel {
+  std::shared_ptr<const void>
+      backing;  // only owner of the file that the weights point into: destroyed last
   ModelInfo info;
   std::vector<std::string> aliases;
   absl::Time loaded_at;

@@ -1,0 +1,295 @@
+#include "apps/config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <sstream>
+#include <type_traits>
+
+#include "base/status_macros.h"
+
+namespace sluice {
+namespace {
+
+constexpr double kMaxInt = 1 << 30;
+constexpr double kDay = 86400;
+
+std::vector<std::string> Split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(separator), text.size());
+    if (end > 0) parts.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return parts;
+}
+
+template <class T>
+absl::Status SetNumber(const Setting& setting, std::string_view text, T* out) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    return absl::InvalidArgumentError(
+        fmt::format("{:?} is no {}", text, std::is_integral_v<T> ? "integer" : "number"));
+  }
+  if (!(static_cast<double>(value) >= setting.min && static_cast<double>(value) <= setting.max)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{} is not between {} and {}", text, setting.min, setting.max));
+  }
+  *out = value;
+  return absl::OkStatus();
+}
+
+absl::Status SetFromText(const Setting& setting, std::string_view text, Config* config) {
+  return std::visit(
+      [&](auto field) -> absl::Status {
+        auto& out = config->*field;
+        using T = std::remove_reference_t<decltype(out)>;
+        if constexpr (std::is_same_v<T, std::string>) {
+          const auto choices = Split(setting.choices, '|');
+          const bool empty_allowed = setting.choices.starts_with('|');
+          if (!choices.empty() &&
+              std::find(choices.begin(), choices.end(), text) == choices.end() &&
+              !(empty_allowed && text.empty())) {
+            return absl::InvalidArgumentError(
+                fmt::format("{:?} is none of {}", text, fmt::join(choices, ", ")));
+          }
+          out = text;
+        } else if constexpr (std::is_same_v<T, bool>) {
+          if (text != "true" && text != "false")
+            return absl::InvalidArgumentError(fmt::format("{:?} is neither true nor false", text));
+          out = text == "true";
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          out = Split(text, ',');
+        } else {
+          return SetNumber(setting, text, &out);
+        }
+        return absl::OkStatus();
+      },
+      setting.field);
+}
+
+absl::Status Set(const Setting& setting, std::string_view source, std::string_view text,
+                 Config* config) {
+  const absl::Status status = SetFromText(setting, text, config);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(fmt::format("{}: {}", source, std::string(status.message())));
+}
+
+absl::StatusOr<std::string> TomlText(const Setting& setting, const toml::node& node) {
+  if (node.is_string()) return std::string(node.value_or(std::string_view()));
+  if (node.is_boolean()) return std::string(node.value_or(false) ? "true" : "false");
+  if (node.is_integer()) return fmt::to_string(node.value_or<int64_t>(0));
+  if (node.is_floating_point()) return fmt::to_string(node.value_or(0.0));
+  if (const toml::array* array = node.as_array(); array && IsList(setting)) {
+    std::vector<std::string> parts;
+    for (const toml::node& part : *array) {
+      if (!part.is_string()) return absl::InvalidArgumentError("a list holds strings only");
+      parts.emplace_back(part.value_or(std::string_view()));
+    }
+    return fmt::format("{}", fmt::join(parts, ","));
+  }
+  return absl::InvalidArgumentError("the value has a type that no setting takes");
+}
+
+absl::Status ReadFile(const std::string& file, Config* config) {
+  toml::table table;
+  try {
+    table = toml::parse_file(file);
+  } catch (const toml::parse_error& error) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: line {}: {}", file, error.source().begin.line, std::string(error.description())));
+  } catch (const std::exception& error) {
+    return absl::NotFoundError(fmt::format("{}: {}", file, error.what()));
+  }
+  for (const auto& [key, node] : table) {
+    const std::string_view name = key.str();
+    const auto& settings = Settings();
+    const auto it = std::find_if(settings.begin(), settings.end(),
+                                 [&](const Setting& s) { return s.name == name; });
+    if (it == settings.end()) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: unknown key {:?}; docs/configuration.md lists the keys", file, name));
+    }
+    const auto text = TomlText(*it, node);
+    const std::string source = fmt::format("{}: {}", file, name);
+    if (!text.ok())
+      return absl::InvalidArgumentError(
+          fmt::format("{}: {}", source, std::string(text.status().message())));
+    RETURN_IF_ERROR(Set(*it, source, *text, config));
+  }
+  return absl::OkStatus();
+}
+
+// What no single setting can tell.
+absl::Status CheckTogether(const Config& config) {
+  if (config.tls_cert.empty() != config.tls_key.empty()) {
+    return absl::InvalidArgumentError("tls-cert and tls-key must be given together");
+  }
+  if (!config.tls_client_ca.empty() && config.tls_cert.empty()) {
+    return absl::InvalidArgumentError("tls-client-ca needs tls-cert and tls-key");
+  }
+  if (config.admin_only_metrics && config.admin_port < 0) {
+    return absl::InvalidArgumentError("admin-only-metrics needs admin-port");
+  }
+  return absl::OkStatus();
+}
+
+std::string DefaultText(const Setting& setting) {
+  const Config config;
+  return std::visit(
+      [&](auto field) -> std::string {
+        const auto& value = config.*field;
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          return fmt::format("{}", fmt::join(value, ","));
+        } else {
+          return fmt::format("{}", value);
+        }
+      },
+      setting.field);
+}
+
+std::string_view TypeName(const Setting& setting) {
+  constexpr std::string_view kNames[] = {"text",   "integer",       "integer",
+                                         "number", "true or false", "list"};
+  return kNames[setting.field.index()];
+}
+
+std::string AllowedText(const Setting& setting) {
+  const size_t type = setting.field.index();
+  if (type >= 1 && type <= 3) return fmt::format("{} to {}", setting.min, setting.max);
+  std::string choices(setting.choices);
+  std::replace(choices.begin(), choices.end(), '|', ' ');
+  return choices;
+}
+
+}  // namespace
+
+const std::vector<Setting>& Settings() {
+  using C = Config;
+  static const std::vector<Setting> kSettings = {
+      {"model", &C::model, "Path of the model: a GGUF file"},
+      {"served-model-name", &C::served_model_name,
+       "Name of the model on the wire; empty: the file's name without .gguf. `default` always "
+       "works too"},
+      {"max-model-len", &C::max_model_len,
+       "Prompt and output tokens of one sequence; 0: what the model allows and KV memory holds", 0,
+       kMaxInt},
+      {"cpu-isa", &C::cpu_isa, "Form of the CPU kernels; auto: the best this CPU has", 0, 0,
+       "auto|avx512|avx2|scalar"},
+      {"threads", &C::threads, "Kernel threads; 0: one a core", 0, 256},
+      {"kv-cache-mib", &C::kv_cache_mib,
+       "Memory for the KV cache; 0: enough for max-rows sequences of max-model-len, at most a "
+       "quarter of the memory that is free at start",
+       0, kMaxInt},
+      {"max-rows", &C::max_rows, "Sequences computed in one step", 1, 4096},
+      {"max-step-tokens", &C::max_step_tokens,
+       "Token budget of a step: longer prompts are computed in chunks", 1, 65536},
+      {"max-waiting-requests", &C::max_waiting_requests,
+       "Sequences that may wait; more are refused with 429", 1, kMaxInt},
+      {"max-waiting-tokens", &C::max_waiting_tokens,
+       "Prompt tokens that may wait; more are refused with 429", 1, kMaxInt},
+      {"prefix-cache", &C::prefix_cache,
+       "Reuse the KV blocks of equal prompt beginnings, within a tenant"},
+      {"host", &C::host, "Address both protocols listen on; anything but loopback is a decision"},
+      {"http-port", &C::http_port, "HTTP port; 0: a free one, named in the ready line", 0, 65535},
+      {"grpc-port", &C::grpc_port, "gRPC port; 0: a free one; -1: no gRPC", -1, 65535},
+      {"admin-port", &C::admin_port, "Port of /admin on 127.0.0.1; 0: a free one; -1: none", -1,
+       65535},
+      {"admin-only-metrics", &C::admin_only_metrics,
+       "Serve /metrics and health on the admin port only"},
+      {"io-threads", &C::io_threads, "HTTP I/O threads", 1, 64},
+      {"prepare-threads", &C::prepare_threads, "Threads that template and tokenize prompts", 1, 64},
+      {"max-connections", &C::max_connections, "HTTP connections; more are closed at once", 1,
+       1000000},
+      {"max-body-bytes", &C::max_body_bytes, "Bytes of one request's body or gRPC message", 1024,
+       kMaxInt},
+      {"max-header-bytes", &C::max_header_bytes, "Bytes of one request's header", 512, 1 << 20},
+      {"max-json-depth", &C::max_json_depth, "Nesting of a JSON body", 4, 256},
+      {"read-timeout-s", &C::read_timeout_s, "Seconds for a whole request from its first byte",
+       0.01, kDay},
+      {"idle-timeout-s", &C::idle_timeout_s, "Seconds a connection may stay open between requests",
+       0.01, kDay},
+      {"write-timeout-s", &C::write_timeout_s,
+       "Seconds a client may take nothing of what is ready for it", 0.01, kDay},
+      {"default-deadline-s", &C::default_deadline_s,
+       "Deadline of a request that names none; 0: none", 0, kDay},
+      {"api-keys-file", &C::api_keys_file,
+       "File of `name sha256-hex tenant` lines, read again on SIGHUP; empty: no keys asked"},
+      {"tls-cert", &C::tls_cert,
+       "PEM file of the certificate chain, for both protocols; read again on SIGHUP"},
+      {"tls-key", &C::tls_key, "PEM file of the private key"},
+      {"tls-client-ca", &C::tls_client_ca,
+       "PEM file: clients must show a certificate signed by it"},
+      {"cors-origin", &C::cors_origin, "Origins allowed to call from a browser; empty: none"},
+      {"drain-timeout-s", &C::drain_timeout_s,
+       "Seconds that running work may take to finish after SIGTERM", 0, kDay},
+      {"stall-timeout-s", &C::stall_timeout_s,
+       "Not ready when runnable work has not advanced for so many seconds", 0.01, kDay},
+      {"log-level", &C::log_level, "Least severe level that is logged", 0, 0,
+       "trace|debug|info|warn|error"},
+      {"log-format", &C::log_format, "Lines for people or for machines", 0, 0, "text|json"},
+      {"metrics-alias", &C::metrics_alias,
+       "Also export the metrics under the names that autoscalers already read", 0, 0, "|vllm"},
+      {"plant-fault", &C::plant_fault,
+       "Misbehave, for tests of the server: leak-row, fail-step=N or stall-step=N"},
+  };
+  return kSettings;
+}
+
+std::string EnvironmentName(std::string_view setting) {
+  std::string name = "SLUICE_" + std::string(setting);
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) {
+    return c == '-' ? '_' : (c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c);
+  });
+  return name;
+}
+
+bool IsBool(const Setting& setting) {
+  return std::holds_alternative<bool Config::*>(setting.field);
+}
+bool IsList(const Setting& setting) {
+  return std::holds_alternative<std::vector<std::string> Config::*>(setting.field);
+}
+
+absl::StatusOr<Config> LoadConfig(const RawSettings& flags, const Environment& environment,
+                                  const std::string& file) {
+  Config config;
+  if (!file.empty()) RETURN_IF_ERROR(ReadFile(file, &config));
+  for (const Setting& setting : Settings()) {
+    const std::string name = EnvironmentName(setting.name);
+    if (const char* text = environment(name.c_str()))
+      RETURN_IF_ERROR(Set(setting, name, text, &config));
+    const auto flag = flags.find(setting.name);
+    if (flag != flags.end())
+      RETURN_IF_ERROR(Set(setting, fmt::format("--{}", setting.name), flag->second, &config));
+  }
+  RETURN_IF_ERROR(CheckTogether(config));
+  return config;
+}
+
+std::string ConfigurationDocument() {
+  std::string out =
+      "# Configuration\n\n"
+      "Every setting of `sluice serve` is a flag (`--http-port 8000`), an environment variable "
+      "(`SLUICE_HTTP_PORT=8000`) and a\n"
+      "key of the TOML file given by `--config` (`http-port = 8000`). Flags win over the "
+      "environment, the environment over the\n"
+      "file. Unknown flags and keys are errors; `--check-config` checks everything and exits. "
+      "Secrets are never values of\n"
+      "settings: keys and certificates are named by their files. This page is generated (`sluice "
+      "config-doc`) and tested.\n\n"
+      "| setting | type | default | allowed | meaning |\n|---|---|---|---|---|\n";
+  for (const Setting& s : Settings()) {
+    out += fmt::format("| `{}` | {} | {} | {} | {} |\n", s.name, TypeName(s), DefaultText(s),
+                       AllowedText(s), s.help);
+  }
+  return out;
+}
+
+}  // namespace sluice
