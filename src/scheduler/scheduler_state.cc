@@ -96,9 +96,11 @@ void Scheduler::Cancel(SequenceId id) {
 void Scheduler::Finish(SequenceId id, int32_t num_kept_tokens) {
   Sequence* sequence = Find(id);
   if (sequence == nullptr) return;
-  const int32_t num_outputs = sequence->num_tokens() - sequence->num_prompt_tokens;
-  sequence->tokens.resize(sequence->num_prompt_tokens +
-                          std::clamp(num_kept_tokens, 0, num_outputs));
+  if (sequence->state == SequenceState::kRunning) {  // others hold no blocks
+    const int32_t num_outputs = sequence->num_tokens() - sequence->num_prompt_tokens;
+    sequence->tokens.resize(sequence->num_prompt_tokens +
+                            std::clamp(num_kept_tokens, 0, num_outputs));
+  }
   End(*sequence);
 }
 
