@@ -1,0 +1,83 @@
+// What every call of sluice.v1.Inference has: a caller, a request id, one log line and one count
+// when it is gone.
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/api_keys.h"
+#include "base/clock.h"
+#include "metrics/metrics.h"
+#include "rpc/event_pump.h"
+#include "sluice/service.h"
+
+namespace sluice::rpc {
+
+// What the calls share. Outlives them all.
+struct Environment {
+  Service* service;
+  const ApiKeys* keys;
+  Metrics* metrics;
+  const Clock* clock;
+  EventPump* pump;
+  absl::Duration write_timeout;
+  int64_t max_calls;
+  std::atomic<int64_t> open_calls{0};
+};
+
+// Not thread-safe: its call guards it. The context may be touched until the call has been finished.
+class CallRecord {
+ public:
+  CallRecord(Environment* env, std::string_view method, grpc::CallbackServerContext* context);
+  // Writes the log line and counts the call.
+  ~CallRecord();
+  CallRecord(const CallRecord&) = delete;
+  CallRecord& operator=(const CallRecord&) = delete;
+
+  // Errors: Unauthenticated (key missing or wrong), ResourceExhausted (too many calls open).
+  absl::Status Admit();
+
+  // The message's own id takes the place of the one from the metadata; empty: nothing happens.
+  // Errors: InvalidArgument for an id that is not 1 to 128 visible ASCII characters.
+  absl::Status TakeRequestId(std::string id);
+
+  // "x-request-id" for the client. Before the first write; later calls do nothing.
+  void AddInitialMetadata();
+
+  // The call's status, with retry-after, error code and field as trailing metadata; remembered for
+  // the log line.
+  grpc::Status Close(const absl::Status& status, absl::Duration retry_after = absl::ZeroDuration());
+
+  // The client's deadline on the server's clock; InfiniteFuture if it set none.
+  [[nodiscard]] absl::Time Deadline() const;
+  [[nodiscard]] bool DeadlinePassed() const;  // by the real clock, as gRPC itself sees it
+
+  void SetUsage(const Usage& usage) { usage_ = usage; }
+  void SawOutput();  // the time of the first one is logged
+
+  [[nodiscard]] grpc::CallbackServerContext* context() const { return context_; }
+  [[nodiscard]] const std::string& request_id() const { return request_id_; }
+  [[nodiscard]] const Identity& caller() const { return caller_; }
+
+ private:
+  Environment* const env_;
+  const std::string_view method_;
+  grpc::CallbackServerContext* const context_;
+  const std::string peer_;
+  const absl::Time begin_;
+  absl::Time first_output_ = absl::InfiniteFuture();
+  bool has_initial_metadata_ = false;
+  std::string request_id_;
+  Identity caller_;
+  Usage usage_;
+  absl::Status status_;
+};
+
+}  // namespace sluice::rpc

@@ -1,0 +1,120 @@
+// Generate and GenerateStream: a gRPC reactor on one side, a Service call on the other.
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "rpc/call_record.h"
+#include "rpc/event_pump.h"
+#include "sluice/v1/inference.pb.h"
+
+namespace sluice::rpc {
+
+// What both have: admission, hand-over to the Service, and the end of the two lives. The client's
+// side is over with OnDone, the Service's side with End; either may come first, and the object goes
+// with the later one. Thread-safe: gRPC's threads, the pump and the prepare pool meet under mutex_.
+class GenerateCall : public EventSink, public std::enable_shared_from_this<GenerateCall> {
+ public:
+  // The handler's thread, once, when a shared_ptr owns the call.
+  void Start(const grpc::ByteBuffer& request);
+
+  void Apply(decltype(StreamEvent::event) event) final;
+  void Flush() final;
+  void Sweep(absl::Time now) final;
+
+ protected:
+  GenerateCall(Environment* env, std::string_view method, grpc::CallbackServerContext* context)
+      : env_(env), record_(env, method, context) {}
+
+  // The client has gone, or cannot be written to: Service::Cancel at once, and the RPC finishes.
+  void Abandon();
+  void Done();  // OnDone
+
+  // The two forms. All are called under mutex_ and only while the RPC is not finished.
+  virtual void Take(Accepted accepted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  virtual void Take(TokenEvent tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // Writes what is pending; after `end_`, finishes with FinishLocked or a write of its own.
+  virtual void WritePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  virtual void FinishRpc(grpc::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+
+  void FinishLocked(const absl::Status& status, absl::Duration retry_after = absl::ZeroDuration())
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Around a write: none may be in flight. False: the message could not be written, and the RPC has
+  // been finished.
+  bool BeginWrite(const google::protobuf::Message& message, grpc::ByteBuffer& buffer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  Environment* const env_;
+  Mutex mutex_;
+  CallRecord record_ ABSL_GUARDED_BY(mutex_);
+  std::optional<End> end_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called: the context may vanish
+  absl::Time busy_since_ ABSL_GUARDED_BY(mutex_) =
+      absl::InfiniteFuture();  // a write or the finish is under way
+
+ private:
+  void Begin(const grpc::ByteBuffer& bytes);
+  absl::StatusOr<GenerateRequest> Prepare(const grpc::ByteBuffer& bytes);
+  void CancelCall();
+  void FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  std::shared_ptr<GenerateCall> self_ ABSL_GUARDED_BY(mutex_);  // gRPC's share, until OnDone
+  std::optional<CallId> call_ ABSL_GUARDED_BY(mutex_);
+  bool abandoned_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancel_sent_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time cancel_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+};
+
+// The answer at once.
+class UnaryGenerate final : public grpc::ServerUnaryReactor, public GenerateCall {
+ public:
+  UnaryGenerate(Environment* env, grpc::CallbackServerContext* context, grpc::ByteBuffer* response);
+  void OnCancel() override { Abandon(); }
+  void OnDone() override { Done(); }
+
+ private:
+  void Take(Accepted accepted) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(TokenEvent tokens) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WritePending() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishRpc(grpc::Status status) override { Finish(std::move(status)); }
+
+  grpc::ByteBuffer* const response_;
+  v1::GenerateResponse answer_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The answer as it is made: exactly one write in flight, and what comes meanwhile merges into one
+// Delta a choice.
+class StreamGenerate final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                             public GenerateCall {
+ public:
+  StreamGenerate(Environment* env, grpc::CallbackServerContext* context);
+  void OnCancel() override { Abandon(); }
+  void OnWriteDone(bool ok) override;
+  void OnDone() override { Done(); }
+
+ private:
+  struct Pending {
+    v1::GenerateEvent event;
+    size_t bytes = 0;  // about
+  };
+  void Take(Accepted accepted) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(TokenEvent tokens) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WritePending() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishRpc(grpc::Status status) override { Finish(std::move(status)); }
+
+  std::deque<Pending> pending_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer buffer_;  // of the write in flight
+};
+
+}  // namespace sluice::rpc

@@ -1,0 +1,65 @@
+// The gRPC front end: sluice.v1.Inference, grpc.health.v1.Health and reflection on one port.
+#pragma once
+
+#include <grpcpp/server.h>
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/api_keys.h"
+#include "base/clock.h"
+#include "metrics/metrics.h"
+#include "rpc/call_record.h"
+#include "rpc/certificates.h"
+#include "rpc/event_pump.h"
+#include "rpc/health_service.h"
+#include "rpc/inference_service.h"
+#include "sluice/config.h"
+#include "sluice/service.h"
+
+namespace sluice {
+
+// Thread-safe, but for Shutdown, which one thread calls.
+class RpcServer {
+ public:
+  // Listens on config.host:config.grpc_port (0: a free one). Everything passed in outlives the
+  // server. Errors: InvalidArgument (certificate files), Unavailable (the port, with the system's
+  // reason).
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Config& config, Service* service,
+                                                          const ApiKeys* keys, Metrics* metrics,
+                                                          const Clock* clock);
+  // Shuts down at once if that has not been done.
+  ~RpcServer();
+
+  [[nodiscard]] int port() const { return port_; }
+
+  // false: health says NOT_SERVING whatever the Service says. Calls are still taken; the Service
+  // refuses them.
+  void SetServing(bool serving);
+
+  // Reads the certificate files again; without TLS nothing happens. Errors: as Start; the old
+  // certificate stays.
+  absl::Status ReloadCertificates();
+
+  // Refuses new connections and calls, waits for open calls, cancels those left at `deadline`, and
+  // waits for their Ends from the Service (at most 10 s more: a wedged engine must not keep the
+  // process from ending).
+  void Shutdown(absl::Time deadline);
+
+ private:
+  RpcServer(const Config& config, Service* service, const ApiKeys* keys, Metrics* metrics,
+            const Clock* clock);
+  absl::Status Listen(const Config& config);
+
+  std::unique_ptr<rpc::Certificates> certificates_;
+  std::unique_ptr<rpc::EventPump> pump_;
+  rpc::Environment env_;
+  rpc::InferenceService inference_;
+  rpc::HealthService health_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace sluice
