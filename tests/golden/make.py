@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Makes the golden results of a model with an independent implementation: transformers' LlamaForCausalLM in float32 on
+the weights that the same GGUF file holds, dequantised by the gguf package. By hand, not in CI: torch is gigabytes.
+
+  pip install torch transformers accelerate gguf numpy
+  make.py --model FILE.gguf                     writes greedy.txt and teacher.bin beside this script
+  make.py --model FILE.gguf --prompts FILE --out DIR    the same for other prompts
+  make.py --model FILE.gguf --compare LOGITS    full KL and top-1 agreement of our engine's logits, dumped by
+                                                SLUICE_DUMP_LOGITS=LOGITS test_golden --gtest_filter=TeacherForced.*
+
+greedy.txt, for each prompt: "prompt IDS", "output IDS" (64 greedy tokens, end-of-text ignored), "gap VALUES" (logit of
+the best token minus that of the second best, at each output position).
+
+teacher.bin, little-endian: "SLTF", u32 version 1, u32 segments, u32 k = 32; for each segment u32 n, u32 tokens[n], then
+for each position u16 token[k], f32 logprob[k]: the k most probable next tokens after tokens[0..position], descending.
+LOGITS: f32 [all positions][vocabulary] in the same order.
+"""
+import argparse
+import hashlib
+import pathlib
+import struct
+
+import numpy
+import torch
+import transformers
+
+TOP_K = 32
+NUM_OUTPUT = 64
+SEGMENT_TOKENS = 700
+HERE = pathlib.Path(__file__).parent
+
+
+def load(path):
+    kind = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(**kind, dtype=torch.float32).eval()
+    return model, transformers.AutoTokenizer.from_pretrained(**kind)
+
+
+def read_prompts(path, tokenizer):
+    for line in path.read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        kind, text = line.split(" ", 1)
+        text = text.replace("\\n", "\n")
+        if kind == "chat":
+            message = [{"role": "user", "content": text}]
+            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        elif kind != "plain":
+            raise SystemExit(f"{path}: a line begins with {kind!r}; 'plain' or 'chat' is needed")
+        yield tokenizer(text, add_special_tokens=False).input_ids
+
+
+@torch.no_grad()
+def logits_of(model, ids):
+    return model(torch.tensor([ids])).logits[0]
+
+
+@torch.no_grad()
+def generate(model, ids, count, choose):
+    """count tokens after ids, each chosen from the logits row."""
+    cache, step, out = None, ids, []
+    for _ in range(count):
+        result = model(torch.tensor([step]), past_key_values=cache, use_cache=True)
+        cache = result.past_key_values
+        out.append(choose(result.logits[0, -1]))
+        step = [out[-1]]
+    return out
+
+
+def write_greedy(model, prompts, header, path):
+    with path.open("w") as file:
+        file.write(header)
+        for ids in prompts:
+            gaps = []
+
+            def choose(row):
+                best = torch.topk(row, 2)
+                gaps.append(float(best.values[0] - best.values[1]))
+                return int(best.indices[0])
+
+            output = generate(model, ids, NUM_OUTPUT, choose)
+            file.write(f"prompt {' '.join(map(str, ids))}\noutput {' '.join(map(str, output))}\n")
+            file.write(f"gap {' '.join(f'{gap:.4f}' for gap in gaps)}\n")
+
+
+def make_segments(model, tokenizer, prompts):
+    """A licence text, and two texts that the model itself writes at temperature 1: high entropy."""
+    licence = pathlib.Path("/usr/share/common-licenses/Apache-2.0").read_text()
+    yield tokenizer(licence, add_special_tokens=False).input_ids[:SEGMENT_TOKENS]
+    torch.manual_seed(1)
+    for ids in (prompts[1], prompts[5]):
+        def choose(row):
+            return int(torch.multinomial(torch.softmax(row.double(), 0), 1))
+
+        yield ids + generate(model, ids, SEGMENT_TOKENS - len(ids), choose)
+
+
+def write_teacher(model, segments, path):
+    with path.open("wb") as file:
+        file.write(b"SLTF" + struct.pack("<III", 1, len(segments), TOP_K))
+        for ids in segments:
+            file.write(struct.pack(f"<I{len(ids)}I", len(ids), *ids))
+            best = torch.topk(torch.log_softmax(logits_of(model, ids).double(), -1), TOP_K)
+            for tokens, logprobs in zip(best.indices.numpy(), best.values.numpy()):
+                file.write(tokens.astype("<u2").tobytes() + logprobs.astype("<f4").tobytes())
+
+
+def read_segments(path):
+    data = path.read_bytes()
+    magic, version, count, top_k = struct.unpack_from("<4sIII", data)
+    if magic != b"SLTF" or version != 1:
+        raise SystemExit(f"{path}: not a teacher-forced golden of version 1")
+    at = 16
+    for _ in range(count):
+        (n,) = struct.unpack_from("<I", data, at)
+        yield list(struct.unpack_from(f"<{n}I", data, at + 4))
+        at += 4 + 4 * n + n * top_k * 6
+
+
+def compare(model, segments, path):
+    vocab = model.config.vocab_size
+    ours = numpy.memmap(path, dtype="<f4", mode="r").reshape(-1, vocab)
+    at, kl, same, squares = 0, [], [], []
+    for number, ids in enumerate(segments):
+        theirs = logits_of(model, ids).double()
+        mine = torch.from_numpy(ours[at:at + len(ids)].copy()).double()
+        at += len(ids)
+        p, q = torch.log_softmax(theirs, -1), torch.log_softmax(mine, -1)
+        kl.append((p.exp() * (p - q)).sum(-1))
+        same.append((theirs.argmax(-1) == mine.argmax(-1)).double())
+        difference = (theirs - theirs.mean(-1, keepdim=True)) - (mine - mine.mean(-1, keepdim=True))
+        squares.append(difference.square().mean(-1).sqrt())
+        print(f"segment {number}: {len(ids)} positions, mean KL {kl[-1].mean():.3e}, max {kl[-1].max():.3e}, "
+              f"top-1 {100 * same[-1].mean():.2f} %, rms logit error {squares[-1].mean():.4f}")
+    print(f"all: {at} positions, mean KL {torch.cat(kl).mean():.3e}, top-1 {100 * torch.cat(same).mean():.2f} %, "
+          f"rms logit error {torch.cat(squares).mean():.4f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--prompts", type=pathlib.Path, default=HERE / "prompts.txt")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE)
+    parser.add_argument("--compare", type=pathlib.Path)
+    args = parser.parse_args()
+    model, tokenizer = load(args.model)
+    if args.compare:
+        compare(model, list(read_segments(args.out / "teacher.bin")), args.compare)
+        return
+    prompts = list(read_prompts(args.prompts, tokenizer))
+    digest = hashlib.sha256(args.model.read_bytes()).hexdigest()
+    header = (f"# {args.model.name} sha256 {digest}\n"
+              f"# by torch {torch.__version__}, transformers {transformers.__version__}, float32\n")
+    write_greedy(model, prompts, header, args.out / "greedy.txt")
+    if len(prompts) > 5:
+        write_teacher(model, list(make_segments(model, tokenizer, prompts)), args.out / "teacher.bin")
+
+
+if __name__ == "__main__":
+    main()

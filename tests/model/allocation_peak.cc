@@ -1,0 +1,33 @@
+#include "tests/model/allocation_peak.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace {
+thread_local size_t held = 0, peak = 0;
+}  // namespace
+
+void* operator new(size_t size) {
+  void* memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  held += malloc_usable_size(memory);
+  peak = std::max(peak, held);
+  return memory;
+}
+
+void operator delete(void* memory) noexcept {
+  if (memory != nullptr) held -= std::min(held, malloc_usable_size(memory));
+  std::free(memory);
+}
+
+void operator delete(void* memory, size_t /*size*/) noexcept { operator delete(memory); }
+
+namespace sluice {
+
+AllocationPeak::AllocationPeak() { held = peak = 0; }
+size_t AllocationPeak::bytes() const { return peak; }
+
+}  // namespace sluice
