@@ -1,0 +1,287 @@
+#include "scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/errors.h"
+#include "tests/scheduler/harness.h"
+
+namespace sluice {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST(Scheduler, ComputesThePromptThenOneTokenAStepUntilTheLengthLimit) {
+  Harness h(SmallConfig());
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(5), 3)).ok());
+  BatchPlan plan = h.Step();
+  EXPECT_EQ(plan.step, 1U);
+  EXPECT_THAT(plan.tokens, ElementsAre(100, 101, 102, 103, 104));
+  EXPECT_THAT(plan.positions, ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(plan.context_len, ElementsAre(5));
+  EXPECT_THAT(plan.block_begin, ElementsAre(0, 2));
+  EXPECT_EQ(plan.rows[0].output, RowOutput::kSample);
+  EXPECT_EQ(plan.rows[0].num_output_tokens, 0);
+  ASSERT_EQ(plan.slot_inits.size(), 1U);
+  plan = h.Step();
+  EXPECT_THAT(plan.tokens, ElementsAre(h.OutputToken(1, 0)));
+  EXPECT_THAT(plan.positions, ElementsAre(5));
+  EXPECT_EQ(plan.rows[0].num_output_tokens, 1);
+  EXPECT_THAT(plan.slot_inits, IsEmpty());
+  h.Step();
+  EXPECT_EQ(h.Finished(1), FinishReason::kLength);
+  EXPECT_THAT(h.Output(1),
+              ElementsAre(h.OutputToken(1, 0), h.OutputToken(1, 1), h.OutputToken(1, 2)));
+  EXPECT_FALSE(h.scheduler().HasSequences());
+  EXPECT_TRUE(h.Plan().empty());
+}
+
+TEST(Scheduler, StopsAtAStopTokenButNotBeforeMinTokens) {
+  Harness h(SmallConfig());
+  h.Script(1, 0, 9);
+  h.Script(1, 2, 9);
+  SequenceSpec spec = Spec(1, Tokens(3), 10);
+  SamplingParams sampling;
+  sampling.stop_token_ids = {4, 9};
+  sampling.min_tokens = 2;
+  spec.sampling = std::make_shared<SamplingParams>(sampling);
+  ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  h.RunToEnd();
+  EXPECT_EQ(h.Finished(1), FinishReason::kStop);
+  EXPECT_EQ(h.Output(1).size(), 3U);
+}
+
+TEST(Scheduler, ALongPromptNeverStallsRunningRows) {
+  Harness h(SmallConfig());
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(4), 20)).ok());
+  h.Step();
+  ASSERT_TRUE(h.Add(Spec(2, Tokens(40, 500), 5)).ok());
+  ASSERT_TRUE(h.Add(Spec(3, Tokens(3, 900), 5)).ok());
+  BatchPlan plan = h.Step();
+  EXPECT_THAT(Sequences(plan), ElementsAre(1, 2));
+  EXPECT_THAT(RowSizes(plan), ElementsAre(1, 15));
+  EXPECT_EQ(plan.rows[1].output, RowOutput::kNone);
+  h.Step();
+  plan = h.Step();  // the last ten tokens of the prompt; what is left of the budget admits the next
+  EXPECT_THAT(Sequences(plan), ElementsAre(1, 2, 3));
+  EXPECT_THAT(RowSizes(plan), ElementsAre(1, 10, 3));
+  EXPECT_EQ(plan.rows[1].output, RowOutput::kSample);
+}
+
+TEST(Scheduler, AdmitsByPriorityThenArrival) {
+  SchedulerConfig config = SmallConfig();
+  config.max_rows = 2;
+  Harness h(config);
+  for (const auto& [id, priority] :
+       std::vector<std::pair<SequenceId, int32_t>>{{1, 1}, {2, 1}, {3, 0}}) {
+    SequenceSpec spec = Spec(id, Tokens(2), 1);
+    spec.priority = priority;
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  }
+  EXPECT_THAT(Sequences(h.Step()), ElementsAre(3, 1));
+  EXPECT_THAT(Sequences(h.Step()), ElementsAre(2));
+}
+
+TEST(Scheduler, NobodyOvertakesTheFirstThatDoesNotFit) {
+  SchedulerConfig config = SmallConfig();
+  config.num_kv_blocks = 6;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(12), 4)).ok());
+  h.Step();
+  ASSERT_TRUE(h.Add(Spec(2, Tokens(14, 500), 1)).ok());  // 4 blocks, 3 are left
+  ASSERT_TRUE(h.Add(Spec(3, Tokens(2, 900), 1)).ok());
+  for (int step = 0; step < 3; ++step) EXPECT_THAT(Sequences(h.Step()), ElementsAre(1));
+  EXPECT_EQ(h.Finished(1), FinishReason::kLength);
+  EXPECT_THAT(Sequences(h.Step()), ElementsAre(2, 3));
+  EXPECT_EQ(h.scheduler().stats().num_preemptions, 0);
+}
+
+TEST(Scheduler, SendsTokenHistoryOnlyForPenalties) {
+  Harness h(SmallConfig());
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(3), 2)).ok());
+  SequenceSpec spec = Spec(2, Tokens(2, 200), 4);
+  SamplingParams sampling;
+  sampling.repetition_penalty = 1.5F;
+  spec.sampling = std::make_shared<SamplingParams>(sampling);
+  spec.resume_output_tokens = {7, 8};
+  spec.choice = 3;
+  ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  const BatchPlan plan = h.Step();
+  ASSERT_EQ(plan.slot_inits.size(), 2U);
+  EXPECT_THAT(plan.slot_inits[0].prompt_tokens, IsEmpty());
+  EXPECT_THAT(plan.slot_inits[1].prompt_tokens, ElementsAre(200, 201));
+  EXPECT_THAT(plan.slot_inits[1].output_tokens, ElementsAre(7, 8));
+  EXPECT_EQ(plan.slot_inits[1].choice, 3U);
+}
+
+TEST(Scheduler, ResumedOutputIsComputedWithThePromptAndCounts) {
+  Harness h(SmallConfig());
+  SequenceSpec spec = Spec(1, Tokens(3), 4);
+  spec.resume_output_tokens = {50, 51};
+  ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  const BatchPlan plan = h.Step();
+  EXPECT_THAT(plan.tokens, ElementsAre(100, 101, 102, 50, 51));
+  EXPECT_EQ(plan.rows[0].num_output_tokens, 2);
+  h.RunToEnd();
+  EXPECT_THAT(h.Output(1), ElementsAre(h.OutputToken(1, 2), h.OutputToken(1, 3)));
+  EXPECT_EQ(h.Finished(1), FinishReason::kLength);
+}
+
+TEST(Scheduler, DeadlinesEndWaitingAndRunningSequences) {
+  SchedulerConfig config = SmallConfig();
+  config.max_rows = 1;
+  Harness h(config);
+  for (SequenceId id = 1; id <= 3; ++id) {
+    SequenceSpec spec = Spec(id, Tokens(2), 50);
+    if (id < 3) spec.deadline = h.now + absl::Seconds(1);
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  }
+  h.Step();
+  h.now = absl::UnixEpoch() + absl::Seconds(1);
+  EXPECT_THAT(Sequences(h.Step()), ElementsAre(3));
+  EXPECT_EQ(h.Finished(1), FinishReason::kDeadline);
+  EXPECT_EQ(h.Output(1).size(), 1U);
+  EXPECT_EQ(h.Finished(2), FinishReason::kDeadline);
+}
+
+TEST(Scheduler, ACancelledSequenceIsInNoLaterPlanAndHoldsNoBlock) {
+  SchedulerConfig config = SmallConfig();
+  config.prefix_cache = false;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(9), 10)).ok());
+  h.Step();
+  h.scheduler().Cancel(1);
+  h.scheduler().Cancel(77);
+  EXPECT_TRUE(h.Step().empty());
+  EXPECT_FALSE(h.scheduler().HasSequences());
+  EXPECT_EQ(h.scheduler().stats().num_free_blocks, config.num_kv_blocks);
+}
+
+TEST(Scheduler, RefusesWhatCouldNeverFit) {
+  SchedulerConfig config = SmallConfig();
+  config.num_kv_blocks = 16;  // 64 tokens
+  config.max_model_len = 60;
+  Scheduler scheduler(config);
+  absl::Status status = scheduler.Add(Spec(1, Tokens(61), 1));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "prompt has 61 tokens; the model allows 60");
+  EXPECT_EQ(ErrorCode(status), "context_length_exceeded");
+  status = scheduler.Add(Spec(1, Tokens(60), 1));
+  EXPECT_EQ(status.message(),
+            "prompt has 60 tokens; the model allows 60, at least one more of output included");
+  EXPECT_TRUE(scheduler.Add(Spec(1, Tokens(59), 100)).ok());
+  config.max_model_len = 128;
+  Scheduler small_pool(config);
+  EXPECT_EQ(small_pool.Add(Spec(1, Tokens(100), 1)).message(),
+            "prompt has 100 tokens; the KV cache holds 64");
+  EXPECT_FALSE(small_pool.Add(Spec(1, {}, 1)).ok());
+  EXPECT_FALSE(small_pool.Add(Spec(1, Tokens(1), 0)).ok());
+  EXPECT_FALSE(small_pool.HasSequences());
+}
+
+TEST(Scheduler, OutputEndsAtTheContextLimit) {
+  SchedulerConfig config = SmallConfig();
+  config.max_model_len = 8;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(6), 100)).ok());
+  h.RunToEnd();
+  EXPECT_EQ(h.Output(1).size(), 2U);
+  EXPECT_EQ(h.Finished(1), FinishReason::kLength);
+}
+
+TEST(Scheduler, TheQueueIsBoundedInSequencesAndTokens) {
+  SchedulerConfig config = SmallConfig();
+  config.max_waiting_sequences = 3;
+  config.max_waiting_tokens = 20;
+  Scheduler scheduler(config);
+  EXPECT_TRUE(scheduler.Add(Spec(1, Tokens(15), 1)).ok());
+  absl::Status status = scheduler.Add(Spec(2, Tokens(6), 1));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(), "15 tokens are waiting and the prompt has 6; the limit is 20");
+  EXPECT_TRUE(scheduler.Add(Spec(3, Tokens(1), 1)).ok());
+  EXPECT_TRUE(scheduler.Add(Spec(4, Tokens(1), 1)).ok());
+  status = scheduler.Add(Spec(5, Tokens(1), 1));
+  EXPECT_EQ(status.message(), "3 sequences are waiting; the limit is 3");
+  scheduler.Schedule(absl::UnixEpoch());
+  EXPECT_EQ(scheduler.stats().num_waiting, 1)
+      << "the budget of the step was spent on the first two";
+  EXPECT_EQ(scheduler.stats().num_waiting_tokens, 1);
+}
+
+TEST(Fairness, AFloodOfOneTenantDelaysAnotherByAtMostTwoAdmissions) {
+  SchedulerConfig config = SmallConfig();
+  config.max_rows = 2;
+  Harness h(config);
+  for (SequenceId id = 1; id <= 200; ++id) {
+    SequenceSpec spec = Spec(id, Tokens(4, static_cast<TokenId>(id)), 6);
+    spec.tenant = "flood";
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  }
+  for (int step = 0; step < 30; ++step) h.Step();
+  for (SequenceId id = 1001; id <= 1005; ++id) {
+    SequenceSpec spec = Spec(id, Tokens(4, static_cast<TokenId>(id)), 6);
+    spec.tenant = "modest";
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+    int num_admissions = 0;
+    for (bool admitted = false; !admitted;) {
+      for (const SlotInit& init : h.Step().slot_inits) {
+        (void)init;
+        ++num_admissions;
+      }
+      admitted = !h.updates[id].empty();
+      ASSERT_LE(num_admissions, 2) << "sequence " << id;
+    }
+  }
+}
+
+TEST(Fairness, BackloggedTenantsAreServedEqually) {
+  SchedulerConfig config = SmallConfig();
+  config.max_rows = 3;
+  config.max_waiting_sequences = 1000;
+  Harness h(config);
+  // The greedy tenant's requests are three times as long.
+  for (SequenceId id = 1; id <= 300; ++id) {
+    const bool greedy = id % 2 == 0;
+    SequenceSpec spec = Spec(id, Tokens(greedy ? 9 : 3, static_cast<TokenId>(id)), greedy ? 9 : 3);
+    spec.tenant = greedy ? "greedy" : "modest";
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  }
+  int64_t served[2] = {0, 0};
+  for (int step = 0; step < 200; ++step) {
+    const BatchPlan plan = h.Step();
+    for (int32_t r = 0; r < plan.num_rows(); ++r)
+      served[plan.rows[r].sequence % 2] += RowSizes(plan)[r];
+  }
+  EXPECT_GT(served[0] + served[1], 400);
+  EXPECT_LT(std::abs(served[0] - served[1]), 4 * 18) << served[0] << " and " << served[1];
+}
+
+TEST(Fairness, AnIdleTenantBanksNothing) {
+  SchedulerConfig config = SmallConfig();
+  config.max_rows = 1;
+  Harness h(config);
+  const auto add = [&h](SequenceId id, const char* tenant) {
+    SequenceSpec spec = Spec(id, Tokens(2, static_cast<TokenId>(id)), 2);
+    spec.tenant = tenant;
+    ASSERT_TRUE(h.Add(std::move(spec)).ok());
+  };
+  add(500, "sleeper");
+  for (SequenceId id = 1; id <= 40; ++id) add(id, "steady");
+  for (int step = 0; step < 40; ++step) h.Step();
+  for (SequenceId id = 501; id <= 510; ++id) add(id, "sleeper");
+  std::vector<SequenceId> admitted;
+  while (admitted.size() < 8) {
+    const BatchPlan plan = h.Step();
+    if (!plan.slot_inits.empty()) admitted.push_back(plan.rows[0].sequence);
+  }
+  const auto of_sleeper = std::ranges::count_if(admitted, [](SequenceId id) { return id > 500; });
+  EXPECT_GE(of_sleeper, 3);
+  EXPECT_LE(of_sleeper, 5);
+}
+
+}  // namespace
+}  // namespace sluice
