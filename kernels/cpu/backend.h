@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/command_list.h"
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/packing.h"
+#include "kernels/cpu/packed_linear.h"
+#include "kernels/cpu/sampling_slots.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ops.h"
 
@@ -19,6 +21,10 @@ namespace sluice::cpu {
 // rest.
 class Backend final : public Ops {
  public:
+  // A thread's: attention scores, rounded activations of a few rows, sampling candidates. Untouched
+  // pages cost nothing.
+  static constexpr int64_t kScratchBytes = 4 << 20;
+
   Backend(const Kernels& kernels, int32_t num_threads);
 
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
@@ -44,6 +50,8 @@ class Backend final : public Ops {
   absl::Status Finish() override;
 
  private:
+  // Room for the rounded input of a linear op, or fails the step.
+  bool ReserveQuantised(int64_t blocks);
   // Keeps the first failure of the step for Finish.
   void Fail(absl::Status status) {
     if (status_.ok()) status_ = std::move(status);
@@ -57,9 +65,12 @@ class Backend final : public Ops {
 
   BatchView batch_;
   std::vector<int32_t> token_row_;  // [T] the row each token of the step belongs to
+  AttentionPlan attention_plan_;
+  SamplingSlots slots_;
 
   std::vector<std::unique_ptr<PackedLinear>> linears_;
-  std::vector<char> quantised_;  // the rounded input of one linear op at a time
+  QuantisedRows quantised_;  // the rounded input of one linear op at a time
+  int64_t quantised_blocks_ = 0;
 };
 
 }  // namespace sluice::cpu

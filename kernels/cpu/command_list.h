@@ -20,6 +20,8 @@ struct Command {
   void (*kernel)() = nullptr;  // of the type that `invoke` knows
   int64_t num_items = 0;
   int64_t grain = 1;  // items handed out at a time
+  // Every thread runs all items, for its own scratch; no barrier follows.
+  bool each_thread = false;
   alignas(8) std::byte args[kMaxArgsBytes] = {};
 };
 
@@ -38,7 +40,18 @@ class CommandList {
   void Add(Kernel<Args> kernel, const Args& args, int64_t num_items, int64_t grain = 1) {
     static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= Command::kMaxArgsBytes);
     SLUICE_CHECK(kernel != nullptr && grain > 0, "grain {}", grain);
-    if (num_items <= 0) return;
+    if (num_items > 0) Append(kernel, args, num_items).grain = grain;
+  }
+
+  // Every thread runs all items and keeps the result in its scratch for the next command.
+  template <class Args>
+  void AddForEachThread(Kernel<Args> kernel, const Args& args, int64_t num_items) {
+    if (num_items > 0) Append(kernel, args, num_items).each_thread = true;
+  }
+
+ private:
+  template <class Args>
+  Command& Append(Kernel<Args> kernel, const Args& args, int64_t num_items) {
     Command& command = commands_.emplace_back();
     command.invoke = [](const Command& self, int64_t begin, int64_t end, const Worker& worker) {
       reinterpret_cast<Kernel<Args>>(self.kernel)(*reinterpret_cast<const Args*>(self.args), begin,
@@ -46,11 +59,10 @@ class CommandList {
     };
     command.kernel = reinterpret_cast<void (*)()>(kernel);
     command.num_items = num_items;
-    command.grain = grain;
     std::memcpy(command.args, &args, sizeof(Args));
+    return command;
   }
 
- private:
   std::vector<Command> commands_;
 };
 

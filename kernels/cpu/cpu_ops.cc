@@ -12,9 +12,6 @@
 namespace sluice {
 namespace {
 
-// Attention scores, and sampling candidates of a large vocabulary; untouched pages cost nothing.
-constexpr int64_t kScratchBytes = 4 << 20;
-
 int32_t CoresOfThisProcess() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -47,7 +44,7 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOpsOptions& options) 
 namespace cpu {
 
 Backend::Backend(const Kernels& kernels, int32_t num_threads)
-    : kernels_(kernels), pool_(num_threads, kScratchBytes) {}
+    : kernels_(kernels), pool_(num_threads, Backend::kScratchBytes) {}
 
 absl::StatusOr<void*> Backend::Allocate(int64_t bytes) { return arena_.Allocate(bytes); }
 
@@ -55,6 +52,7 @@ void Backend::BeginStep(const BatchView& batch) {
   batch_ = batch;
   commands_.Clear();
   status_ = absl::OkStatus();
+  attention_plan_.Reset();
   token_row_.resize(static_cast<size_t>(batch.num_tokens));
   for (int32_t r = 0; r < batch.num_rows; ++r) {
     std::fill(token_row_.begin() + batch.row_begin[r], token_row_.begin() + batch.row_begin[r + 1],

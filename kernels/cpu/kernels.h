@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/packing.h"
+#include "kernels/cpu/sampling_slot.h"
 #include "kernels/view.h"
 
 namespace sluice::cpu {
@@ -25,18 +27,7 @@ using Kernel = void (*)(const Args& args, int64_t begin, int64_t end, const Work
 
 // --- Linear (isa/quantise.cc, isa/linear_q.cc, isa/linear_float.cc) ---
 
-// How one part of a linear op is packed; see packing.h.
-enum class Packing : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF32, kF16, kBF16 };
-
-// Activations rounded to int8, tile by tile; see packing.h.
-struct QuantisedRows {
-  int8_t* q = nullptr;          // [tile][block][row of the tile][32]
-  float* scale = nullptr;       // [tile][block][row of the tile]
-  float* scaled_sum = nullptr;  // the same: scale * sum(q)
-  int32_t* sum = nullptr;       // the same: sum(q)
-};
-
-// Items are rows of x.
+// Items are rows of x. cols is a multiple of 32.
 struct QuantiseArgs {
   const float* x = nullptr;
   int64_t x_stride = 0;
@@ -75,6 +66,7 @@ struct RmsNormArgs {
 // Items are tokens of the step.
 struct EmbedArgs {
   WeightView table;
+  int64_t row_bytes = 0;  // of the table
   const BatchView* batch = nullptr;
   const int32_t* token_row = nullptr;    // [T] the row each token belongs to
   const int32_t* last_tokens = nullptr;  // [slots] for tokens of -1
@@ -96,10 +88,25 @@ struct RopeStoreKvArgs {
   KvLayer kv;
 };
 
-// Items: kernels/cpu/isa/attention.cc says.
+// Positions whose attention is one partial result, and the most query vectors of one item.
+inline constexpr int32_t kAttentionPartition = 256;
+inline constexpr int32_t kAttentionTile = 12;
+
+// Query vectors [first_query, first_query + num_queries) of a row, counted by token and then by
+// head of the group that shares a KV head.
+struct AttentionTile {
+  int32_t row = 0, first_query = 0, num_queries = 0;
+  int32_t num_partitions = 0;  // of the last query's context
+  int32_t partition = 0;       // the one to compute, if the plan is split
+  int32_t first_partial = 0;   // index of its first partial result: [partition][Hkv][num_queries]
+};
+
+// Items are (KV head, tile) pairs, head by head.
 struct AttentionArgs {
   const BatchView* batch = nullptr;
-  const int32_t* token_row = nullptr;  // [T]
+  const AttentionTile* tiles = nullptr;
+  int32_t num_tiles = 0;
+  float* partials = nullptr;  // nullptr: tiles are whole; else each is one partition
   const float* q = nullptr;
   int64_t q_stride = 0;
   int32_t num_q_heads = 0;
@@ -136,16 +143,18 @@ struct SampleArgs {
   int32_t vocab_size = 0;
   const int32_t* num_output_tokens = nullptr;  // [num_outputs]
   SampleOut* out = nullptr;                    // [num_outputs]
-  void* slots = nullptr;                       // the backend's sampling state, see sampling_slots.h
+  SamplingSlot* slots = nullptr;
 };
 
 struct Kernels {
   Kernel<QuantiseArgs> quantise = nullptr;
-  Kernel<MatMulArgs> matmul = nullptr;
+  Kernel<MatMulArgs> matmul_quantised = nullptr;
+  Kernel<MatMulArgs> matmul_float = nullptr;
   Kernel<RmsNormArgs> rms_norm = nullptr;
   Kernel<EmbedArgs> embed = nullptr;
   Kernel<RopeStoreKvArgs> rope_store_kv = nullptr;
   Kernel<AttentionArgs> attention = nullptr;
+  Kernel<AttentionArgs> combine_partitions = nullptr;  // after `attention` with partials
   Kernel<SiluMulArgs> silu_mul = nullptr;
   Kernel<GatherArgs> gather = nullptr;
   Kernel<SampleArgs> sample = nullptr;

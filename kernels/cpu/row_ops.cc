@@ -3,55 +3,134 @@
 
 #include "base/check.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/kv_layout.h"
 
 namespace sluice::cpu {
+namespace {
+
+static_assert(Backend::kScratchBytes >= int64_t{kMaxVocab} * 16);
+
+// Rows that one hand-out gives a thread where an item is a few microseconds of work.
+constexpr int64_t kRowGrain = 4;
+
+absl::Status CheckKv(const KvLayer& kv) {
+  if (kv.head_dim < 1 || kv.head_dim > kMaxHeadDim) {
+    return absl::InvalidArgumentError(
+        fmt::format("head_dim is {}; the CPU backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
+  }
+  if (kv.block_tokens < 1 || kv.block_tokens % kKvSubBlock != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("a KV block holds {} tokens; the CPU backend needs a multiple of {}",
+                    kv.block_tokens, kKvSubBlock));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 int64_t Backend::KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads, int32_t head_dim) const {
-  return int64_t{2} * block_tokens * num_kv_heads * head_dim * 2;  // K and V, f16
+  const int64_t sub_blocks = (int64_t{block_tokens} + kKvSubBlock - 1) / kKvSubBlock;
+  return sub_blocks * num_kv_heads * KvSubBlockSize(head_dim) *
+         static_cast<int64_t>(sizeof(uint16_t));
 }
 
-absl::Status Backend::AllocateSlots(int32_t /*max_rows*/, int32_t /*vocab_size*/) {
-  return absl::UnimplementedError("slots");
+absl::Status Backend::AllocateSlots(int32_t max_rows, int32_t vocab_size) {
+  return slots_.Allocate(max_rows, vocab_size);
 }
 
-void Backend::InitSlot(const SlotView& /*slot*/) { Fail(absl::UnimplementedError("InitSlot")); }
+// The previous step is over, so the slot is nobody's: no command is needed.
+void Backend::InitSlot(const SlotView& slot) {
+  if (const absl::Status status = slots_.Init(slot); !status.ok()) Fail(status);
+}
 
-void Backend::Embed(const WeightView& /*table*/, Tensor /*out*/) {
-  Fail(absl::UnimplementedError("Embed"));
+void Backend::Embed(const WeightView& table, Tensor out) {
+  SLUICE_CHECK(table.cols == out.cols && out.rows == batch_.num_tokens, "{} {} {}", table.cols,
+               out.cols, out.rows);
+  commands_.Add(kernels_.embed,
+                EmbedArgs{table, table.row_bytes(), &batch_, token_row_.data(),
+                          slots_.last_tokens(), out.data, out.stride},
+                out.rows);
 }
 
 void Backend::RmsNorm(Tensor x, Vector weight, float eps, Tensor out) {
-  SLUICE_CHECK(x.cols == weight.size && x.cols == out.cols, "{} {} {}", x.cols, weight.size,
-               out.cols);
+  SLUICE_CHECK(x.cols == weight.size && x.cols == out.cols && x.rows == out.rows, "{} {} {}",
+               x.cols, weight.size, out.cols);
   commands_.Add(kernels_.rms_norm,
                 RmsNormArgs{x.data, x.stride, weight.data, eps, x.cols, out.data, out.stride},
-                x.rows);
+                x.rows, kRowGrain);
 }
 
-void Backend::RopeAndStoreKv(Tensor /*qkv*/, int32_t /*num_q_heads*/, const RopeParams& /*rope*/,
-                             const KvLayer& /*kv*/) {
-  Fail(absl::UnimplementedError("RopeAndStoreKv"));
+void Backend::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
+                             const KvLayer& kv) {
+  if (const absl::Status status = CheckKv(kv); !status.ok()) return Fail(status);
+  SLUICE_CHECK(qkv.cols == (num_q_heads + 2 * kv.num_kv_heads) * kv.head_dim &&
+                   qkv.rows == batch_.num_tokens,
+               "{} {}", qkv.cols, qkv.rows);
+  SLUICE_CHECK(rope.rope_dim >= 0 && rope.rope_dim % 2 == 0 && rope.rope_dim <= kv.head_dim, "{}",
+               rope.rope_dim);
+  RopeStoreKvArgs args;
+  args.batch = &batch_;
+  args.token_row = token_row_.data();
+  args.qkv = qkv.data;
+  args.stride = qkv.stride;
+  args.num_q_heads = num_q_heads;
+  args.rope_dim = rope.rope_dim;
+  args.interleaved = rope.interleaved;
+  args.cos = rope.cos;
+  args.sin = rope.sin;
+  args.kv = kv;
+  commands_.Add(kernels_.rope_store_kv, args, qkv.rows, kRowGrain);
 }
 
-void Backend::Attention(Tensor /*q*/, int32_t /*num_q_heads*/, float /*scale*/,
-                        const KvLayer& /*kv*/, Tensor /*out*/) {
-  Fail(absl::UnimplementedError("Attention"));
+void Backend::Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv, Tensor out) {
+  if (const absl::Status status = CheckKv(kv); !status.ok()) return Fail(status);
+  SLUICE_CHECK(q.cols == num_q_heads * kv.head_dim && out.cols == q.cols &&
+                   q.rows == batch_.num_tokens && num_q_heads % kv.num_kv_heads == 0,
+               "{} {} {}", q.cols, out.cols, q.rows);
+  attention_plan_.Build(batch_, num_q_heads / kv.num_kv_heads, kv, pool_.num_threads());
+  AttentionArgs args;
+  args.batch = &batch_;
+  args.tiles = attention_plan_.tiles().data();
+  args.num_tiles = static_cast<int32_t>(attention_plan_.tiles().size());
+  args.partials = attention_plan_.partials();
+  args.q = q.data;
+  args.q_stride = q.stride;
+  args.num_q_heads = num_q_heads;
+  args.scale = scale;
+  args.kv = kv;
+  args.out = out.data;
+  args.out_stride = out.stride;
+  const int64_t num_items = int64_t{args.num_tiles} * kv.num_kv_heads;
+  commands_.Add(kernels_.attention, args, num_items);
+  if (args.partials != nullptr) commands_.Add(kernels_.combine_partitions, args, num_items);
 }
 
 void Backend::SiluMul(Tensor gate_up, Tensor out) {
-  SLUICE_CHECK(gate_up.cols == 2 * out.cols, "{} {}", gate_up.cols, out.cols);
+  SLUICE_CHECK(gate_up.cols == 2 * out.cols && gate_up.rows == out.rows, "{} {}", gate_up.cols,
+               out.cols);
   commands_.Add(kernels_.silu_mul,
                 SiluMulArgs{gate_up.data, gate_up.stride, out.cols, out.data, out.stride},
                 out.rows);
 }
 
-void Backend::GatherOutputs(Tensor /*x*/, Tensor /*out*/) {
-  Fail(absl::UnimplementedError("GatherOutputs"));
+void Backend::GatherOutputs(Tensor x, Tensor out) {
+  SLUICE_CHECK(x.cols == out.cols && out.rows == batch_.num_outputs, "{} {} {}", x.cols, out.cols,
+               out.rows);
+  commands_.Add(kernels_.gather,
+                GatherArgs{&batch_, x.data, x.stride, x.cols, out.data, out.stride}, out.rows,
+                kRowGrain);
 }
 
-void Backend::Sample(Tensor /*logits*/, std::span<const int32_t> /*num_output_tokens*/,
-                     std::span<SampleOut> /*out*/) {
-  Fail(absl::UnimplementedError("Sample"));
+void Backend::Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
+                     std::span<SampleOut> out) {
+  const auto num_outputs = static_cast<size_t>(batch_.num_outputs);
+  SLUICE_CHECK(logits.rows == batch_.num_outputs && num_output_tokens.size() == num_outputs &&
+                   out.size() == num_outputs && logits.cols == slots_.vocab_size(),
+               "{} {} {}", logits.rows, logits.cols, slots_.vocab_size());
+  commands_.Add(kernels_.sample,
+                SampleArgs{&batch_, logits.data, logits.stride, logits.cols,
+                           num_output_tokens.data(), out.data(), slots_.slots()},
+                logits.rows);
 }
 
 }  // namespace sluice::cpu

@@ -70,7 +70,12 @@ void ThreadPool::Work(int32_t thread) {
 
 void ThreadPool::RunList(std::span<const Command> commands, int32_t thread) {
   for (const Command& command : commands) {
-    RunCommand(command, workers_[static_cast<size_t>(thread)]);
+    const Worker& worker = workers_[static_cast<size_t>(thread)];
+    if (command.each_thread) {
+      command.invoke(command, 0, command.num_items, worker);
+      continue;
+    }
+    RunCommand(command, worker);
     AwaitOthers();
   }
 }
