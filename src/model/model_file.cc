@@ -20,7 +20,7 @@ namespace {
 // Limits far above any model of today and far below where a product of two would overflow 31 bits
 // of a column count.
 constexpr int64_t kMaxModelDim = 1 << 16, kMaxFfnDim = 1 << 19, kMaxLayers = 1024, kMaxHeads = 1024;
-constexpr int64_t kMaxHeadDim = 1024, kMaxVocab = 1 << 21, kMaxContext = 1 << 24,
+constexpr int64_t kMaxHeadDim = 256, kMaxVocab = 1 << 21, kMaxContext = 1 << 24,
                   kMaxMerges = 1 << 22;
 constexpr int64_t kMaxQkvCols = 1 << 18;
 constexpr uint64_t kMaxTemplateBytes = 1 << 20;

@@ -107,6 +107,17 @@ absl::Status FindLayer(Finder& finder, const ModelConfig& c, int32_t index, Laye
                           fmt::format("q and k norms of layer {}", index));
 }
 
+absl::Status CheckRopeFreqs(const GgufFile& file, const WeightView& view) {
+  const auto* divisors = static_cast<const float*>(view.data);
+  for (int64_t i = 0; divisors != nullptr && i < view.cols; ++i) {
+    if (divisors[i] >= 1e-6F && divisors[i] <= 1e6F) continue;  // false for NaN
+    return absl::InvalidArgumentError(
+        fmt::format("{}: tensor 'rope_freqs.weight' has {} at element {}; must be in [1e-6, 1e6]",
+                    file.name(), divisors[i], i));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<WeightViews> FindWeights(const GgufFile& file, const ModelConfig& config) {
@@ -124,6 +135,7 @@ absl::StatusOr<WeightViews> FindWeights(const GgufFile& file, const ModelConfig&
   RETURN_IF_ERROR(
       finder.Find("rope_freqs.weight", 1, config.rope_dim / 2, false, weights.rope_freqs));
   RETURN_IF_ERROR(finder.MustBeF32(weights.rope_freqs, "'rope_freqs.weight'"));
+  RETURN_IF_ERROR(CheckRopeFreqs(file, weights.rope_freqs));
   RETURN_IF_ERROR(finder.CheckAllUsed());
   return weights;
 }
