@@ -13,7 +13,8 @@ struct PhiloxBlock {
 };
 
 // Ten rounds over a 128-bit counter under a 64-bit key.
-[[nodiscard]] constexpr PhiloxBlock Philox4x32(PhiloxBlock counter, uint32_t key0, uint32_t key1) {
+[[nodiscard]] static constexpr PhiloxBlock Philox4x32(PhiloxBlock counter, uint32_t key0,
+                                                      uint32_t key1) {
   constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
   constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;  // golden ratio, sqrt(3) - 1
   PhiloxBlock x = counter;
@@ -31,8 +32,8 @@ struct PhiloxBlock {
 
 // The uniform draw in [0, 1) of output token number `num_output_tokens` of a sequence: 53 random
 // bits. The counter is (num_output_tokens, choice, 0, 0), the key is the seed.
-[[nodiscard]] constexpr double SampleDraw(uint64_t seed, uint32_t choice,
-                                          uint32_t num_output_tokens) {
+[[nodiscard]] static constexpr double SampleDraw(uint64_t seed, uint32_t choice,
+                                                 uint32_t num_output_tokens) {
   const PhiloxBlock block =
       Philox4x32({{num_output_tokens, choice, 0, 0}}, static_cast<uint32_t>(seed),
                  static_cast<uint32_t>(seed >> 32));
