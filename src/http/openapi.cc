@@ -1,0 +1,4 @@
+#include "http/openapi.h"
+namespace sluice {
+std::string_view OpenApiDocument() { return "{}"; }
+}  // namespace sluice
