@@ -99,7 +99,10 @@ absl::Status SamplingSlots::Init(const SlotView& view) {
       if (valid(view.output_tokens[i])) Count(slot, view.output_tokens[i], true);
     }
   }
-  if (view.num_output_tokens > 0) *slot.last_token = view.output_tokens[view.num_output_tokens - 1];
+  if (view.num_output_tokens > 0) {
+    const int32_t last = view.output_tokens[view.num_output_tokens - 1];
+    if (valid(last)) *slot.last_token = last;
+  }
   return absl::OkStatus();
 }
 
