@@ -82,7 +82,7 @@ void Scheduler::ContinuePrefills(Draft& draft) {
 // Strictly in order: where the first does not fit nobody overtakes it, or a long prompt would
 // starve.
 void Scheduler::AdmitWaiting(Draft& draft) {
-  while (draft.budget > 0 && !draft.starved && !free_slots_.empty()) {
+  while (draft.budget > 0 && !free_slots_.empty()) {
     Sequence* sequence = waiting_.Front();
     if (sequence == nullptr || !Admit(draft, *sequence)) return;
   }
@@ -127,7 +127,6 @@ void Scheduler::PlanRow(Draft& draft, Sequence& sequence) {
   const int32_t wanted = std::min(sequence.num_unplanned_tokens(), draft.budget);
   const int32_t room = ReserveBlocks(sequence, sequence.num_planned_tokens + wanted);
   const int32_t num_tokens = std::min(wanted, room - sequence.num_planned_tokens);
-  if (num_tokens < wanted) draft.starved = true;
   if (num_tokens > 0) AppendRow(draft, sequence, num_tokens);
 }
 

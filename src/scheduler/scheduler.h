@@ -122,7 +122,6 @@ class Scheduler {
     BatchPlan plan;
     std::vector<PlannedRow> rows;
     int32_t budget = 0;                  // tokens left
-    bool starved = false;                // a running sequence did not get its blocks
     const Sequence* yielding = nullptr;  // gets no row: the last Schedule wants to preempt it
   };
 

@@ -210,7 +210,6 @@ void Scheduler::ReleaseBlocks(Sequence& sequence) {
     pool_.Release(block);
     sequence.blocks.pop_back();
   }
-  sequence.num_published_blocks = 0;
 }
 
 int32_t Scheduler::NumBlocks(int32_t num_tokens) const {

@@ -157,6 +157,62 @@ TEST(Preemption, SparesRowsInFlightAndThenTakesThem) {
   EXPECT_EQ(h.Output(2).size(), 8U);
 }
 
+// The youngest row's block has room for many steps more: without yielding it would always be in
+// flight.
+TEST(Preemption, AnOlderRowThatLacksABlockWaitsNoLongerThanTheStepsInFlight) {
+  SchedulerConfig config = SmallConfig();
+  config.kv_block_tokens = 16;
+  config.num_kv_blocks = 3;
+  config.max_step_tokens = 32;
+  config.max_steps_in_flight = 2;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(15), 20)).ok());
+  ASSERT_TRUE(h.Add(Spec(2, Tokens(17, 500), 12)).ok());
+  h.Plan();
+  for (int step = 0; step < 8; ++step) {
+    h.Plan();
+    h.Apply();
+  }
+  EXPECT_GE(h.Output(1).size(), 6U);
+  EXPECT_EQ(h.scheduler().stats().num_preemptions, 1);
+  h.RunToEnd();
+}
+
+// Generating rows are planned before prompts, whatever their rank; they must not hold an older
+// prompt back for that.
+TEST(Preemption, APromptOfHigherRankGetsItsBlocksFromAGeneratingRow) {
+  SchedulerConfig config = SmallConfig();
+  config.kv_block_tokens = 16;
+  config.num_kv_blocks = 5;
+  Harness h(config);
+  SequenceSpec low = Spec(1, Tokens(14), 40);
+  low.priority = 1;
+  ASSERT_TRUE(h.Add(std::move(low)).ok());
+  h.Step();
+  ASSERT_TRUE(h.Add(Spec(2, Tokens(60, 500), 2)).ok());
+  for (int step = 0; step < 7; ++step) h.Step();
+  EXPECT_EQ(h.Output(2).size(), 2U);
+  EXPECT_EQ(h.scheduler().stats().num_preemptions, 1);
+  h.RunToEnd();
+  EXPECT_EQ(h.Output(1).size(), 40U);
+}
+
+TEST(Preemption, CachedBlocksThatASequenceWouldShareAreNoRoomForItsOthers) {
+  SchedulerConfig config = SmallConfig();
+  config.num_kv_blocks = 4;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(8), 1)).ok());
+  h.RunToEnd();
+  ASSERT_TRUE(h.Add(Spec(2, Tokens(7, 500), 2)).ok());
+  h.Step();
+  ASSERT_TRUE(
+      h.Add(Spec(3, Tokens(9), 1)).ok());  // two cached blocks and one more, which is not there
+  EXPECT_THAT(Sequences(h.Step()), ElementsAre(2));
+  EXPECT_EQ(h.scheduler().stats().num_running, 0);
+  EXPECT_EQ(h.scheduler().stats().num_waiting, 1);
+  EXPECT_THAT(h.Step().positions, ElementsAre(8));
+}
+
 SchedulerConfig TwoInFlight() {
   SchedulerConfig config = SmallConfig();
   config.max_steps_in_flight = 2;
