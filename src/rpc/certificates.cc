@@ -76,8 +76,10 @@ grpc_ssl_certificate_config_reload_status Fetch(void* certificates,
   if (!static_cast<Certificates*>(certificates)->TakeNew(pem))
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair{pem.key.c_str(), pem.certificate.c_str()};
-  *config = grpc_ssl_server_certificate_config_create(
-      pem.client_ca.empty() ? nullptr : pem.client_ca.c_str(), &pair, 1);
+  // Version 1.51 aborts without root certificates, also where no client is asked for one: then the
+  // server's own certificate stands in, and nothing is verified against it.
+  const std::string& roots = pem.client_ca.empty() ? pem.certificate : pem.client_ca;
+  *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 

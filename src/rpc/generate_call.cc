@@ -97,6 +97,7 @@ void GenerateCall::Abandon() {
 
 void GenerateCall::Apply(decltype(StreamEvent::event) event) {
   const MutexLock lock(mutex_);
+  if (end_) return;  // nothing follows an End, whatever is published
   if (auto* end = std::get_if<End>(&event)) {
     record_.SetUsage(end->usage);
     end_ = std::move(*end);

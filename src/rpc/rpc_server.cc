@@ -1,6 +1,7 @@
 #include "rpc/rpc_server.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/resource_quota.h>
@@ -28,7 +29,7 @@ constexpr int kKeepaliveMs =
     60'000;  // a peer that vanished without a word is noticed after at most
 constexpr int kKeepaliveTimeoutMs = 20'000;  // the two together
 constexpr int kMinClientPingMs = 10'000;     // a client that pings more often is sent away
-constexpr absl::Duration kEndsTimeout = absl::Seconds(10);
+constexpr absl::Duration kEndsTimeout = absl::Seconds(5);
 
 int ToMilliseconds(double seconds) {
   return static_cast<int>(
@@ -70,6 +71,12 @@ void LogFromGrpc(gpr_log_func_args* args) {
   const LogLevel level =
       args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarn : LogLevel::kDebug;
   Log(level, "grpc", {{"message", args->message}});
+}
+
+// Protobuf names the field of a string that is not UTF-8; the caller is told by its status.
+void LogFromProtobuf(google::protobuf::LogLevel /*level*/, const char* /*file*/, int /*line*/,
+                     const std::string& message) {
+  Log(LogLevel::kDebug, "protobuf", {{"message", message}});
 }
 
 void SetLimits(const Config& config, grpc::ServerBuilder& builder) {
@@ -131,6 +138,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config
 
 absl::Status RpcServer::Listen(const Config& config) {
   gpr_set_log_function(&LogFromGrpc);
+  google::protobuf::SetLogHandler(&LogFromProtobuf);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetLimits(config, builder);

@@ -44,7 +44,7 @@ class RpcServer {
   absl::Status ReloadCertificates();
 
   // Refuses new connections and calls, waits for open calls, cancels those left at `deadline`, and
-  // waits for their Ends from the Service (at most 10 s more: a wedged engine must not keep the
+  // waits for their Ends from the Service (at most 5 s more: a wedged engine must not keep the
   // process from ending).
   void Shutdown(absl::Time deadline);
 
