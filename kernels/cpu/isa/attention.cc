@@ -51,10 +51,40 @@ struct Partition {
   const uint16_t* sub_blocks[kSubBlocks + 2];  // the last two only to prefetch
   int num_positions;                           // the longest limit of the tile's queries here
   int head_dim, padded_dim;
-  int limit[kAttentionTile];  // query m sees positions [0, limit[m]); may be <= 0
+  int32_t position[kAttentionTile];  // of each query
+  float* out[kAttentionTile];        // where its result goes
+  int limit[kAttentionTile];         // query m sees positions [0, limit[m]); may be <= 0
   alignas(64) float q[kAttentionTile][kMaxHeadDim];               // times scale
   alignas(64) float scores[kAttentionTile][kAttentionPartition];  // then their exponentials
 };
+
+// The positions, at least 0, that each of MR queries from `first` sees.
+template <int MR>
+SLUICE_INLINE int CommonLimit(const Partition& part, int first) {
+  int common = part.limit[first];
+  for (int m = 1; m < MR; ++m)
+    common = part.limit[first + m] < common ? part.limit[first + m] : common;
+  return common < 0 ? 0 : common;
+}
+
+// e^x for x <= 0, within 3 units in the last place; 0 below -87, NaN for NaN. Half the
+// multiplications of Exp: ln 2 in one part (an error of |x| 2^-28, for weights that shrink with
+// e^x), a polynomial of degree 5 (minimax, 1.05e-7, exact at 0), and 2^n added to the exponent.
+SLUICE_INLINE F32x16 ExpOfNegative(F32x16 x) {
+  const F32x16 lowest = Broadcast(-87.0F);
+  const F32x16 magic = Broadcast(12582912.0F);  // 1.5 * 2^23: rounds to an integer in the low bits
+  const F32x16 clamped = Max(lowest, x);        // keeps NaN
+  const F32x16 shifted = Fma(clamped, Broadcast(1.44269504F), magic);
+  const F32x16 r = Fma(shifted - magic, Broadcast(-0.69314718F), clamped);
+  F32x16 p = Broadcast(0.0083125242F);
+  p = Fma(p, r, Broadcast(0.0418901215F));
+  p = Fma(p, r, Broadcast(0.166671145F));
+  p = Fma(p, r, Broadcast(0.499992317F));
+  p = Fma(p, r, Broadcast(1.0F));
+  p = Fma(p, r, Broadcast(1.0F));
+  const F32x16 y = AsFloat(AsInt(p) + ShiftLeft<23>(AsInt(shifted)));
+  return Select(Less(x, lowest), Zero(), y);
+}
 
 // scores[m][j] = q[m] . K[j] for MR queries from `first`, -infinity from the query's limit on;
 // top[m]: lane maxima.
@@ -63,45 +93,50 @@ void Score(Partition& part, int first, F32x16* top) {
   // Two sub-blocks at once hide the fma latency while there are few queries.
   constexpr int kAtOnce = MR <= kMaxQueries / 2 ? 2 : 1;
   const F32x16 minus_infinity = Broadcast(-__builtin_inff());
+#pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) top[m] = minus_infinity;
-  const int num_sub_blocks = (part.num_positions + kLanes - 1) / kLanes;
-  for (int b = 0; b < num_sub_blocks; b += kAtOnce) {
+  const int common = CommonLimit<MR>(part, first);
+  const int head_dim = part.head_dim;
+  for (int b = 0; b * kLanes < part.num_positions; b += kAtOnce) {
     F32x16 acc[kAtOnce][MR];
 #pragma GCC unroll 2
     for (int u = 0; u < kAtOnce; ++u) {
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) acc[u][m] = Zero();
     }
-    const uint16_t* keys[kAtOnce];
-    keys[0] = part.sub_blocks[b];
-    if constexpr (kAtOnce == 2) keys[1] = part.sub_blocks[b + 1];
+    const uint16_t* keys = part.sub_blocks[b];
+    const uint16_t* keys2 = part.sub_blocks[b + kAtOnce - 1];
     const auto* ahead = reinterpret_cast<const char*>(part.sub_blocks[b + kAtOnce]);
-    const auto* ahead2 = reinterpret_cast<const char*>(part.sub_blocks[b + kAtOnce - 1 + kAtOnce]);
-    for (int d = 0; d < part.head_dim; ++d) {
-      F32x16 k[kAtOnce];
-#pragma GCC unroll 2
-      for (int u = 0; u < kAtOnce; ++u) k[u] = LoadF16(keys[u] + d * kLanes);
+    const auto* ahead2 = reinterpret_cast<const char*>(part.sub_blocks[b + 2 * kAtOnce - 1]);
+    const float* q = part.q[first];
+    for (int d = 0; d < head_dim; ++d, ++q, keys += kLanes, keys2 += kLanes) {
+      const F32x16 k = LoadF16(keys);
+      const F32x16 k2 = kAtOnce == 2 ? LoadF16(keys2) : k;
       if constexpr (kAtOnce == 2) {  // one line of the next sub-blocks' K and V
         __builtin_prefetch(ahead + d * 64, 0, 2);
         __builtin_prefetch(ahead2 + d * 64, 0, 2);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        const F32x16 q = Broadcast(part.q[first + m][d]);
-#pragma GCC unroll 2
-        for (int u = 0; u < kAtOnce; ++u) acc[u][m] = Fma(k[u], q, acc[u][m]);
+        const F32x16 value = Broadcast(q[m * kMaxHeadDim]);
+        acc[0][m] = Fma(k, value, acc[0][m]);
+        if constexpr (kAtOnce == 2) acc[1][m] = Fma(k2, value, acc[1][m]);
       }
     }
 #pragma GCC unroll 2
     for (int u = 0; u < kAtOnce; ++u) {
       const int begin = (b + u) * kLanes;
       if (begin >= part.num_positions) break;
+      if (begin + kLanes > common) {
+#pragma GCC unroll 16
+        for (int m = 0; m < MR; ++m) {
+          acc[u][m] = Select(FirstLanes(part.limit[first + m] - begin), acc[u][m], minus_infinity);
+        }
+      }
 #pragma GCC unroll 16
       for (int m = 0; m < MR; ++m) {
-        const F32x16 s =
-            Select(FirstLanes(part.limit[first + m] - begin), acc[u][m], minus_infinity);
-        top[m] = Max(top[m], s);
-        Store(&part.scores[first + m][begin], s);
+        top[m] = Max(top[m], acc[u][m]);
+        Store(&part.scores[first + m][begin], acc[u][m]);
       }
     }
   }
@@ -112,7 +147,7 @@ SLUICE_INLINE void Exponentials(Partition& part, int m, F32x16 lane_top, State s
   const F32x16 top = Broadcast(HorizontalMax(lane_top));
   F32x16 sum = Zero();
   for (int j = 0; j < part.limit[m]; j += kLanes) {
-    const F32x16 e = Exp(Load(&part.scores[m][j]) - top);
+    const F32x16 e = ExpOfNegative(Load(&part.scores[m][j]) - top);
     sum = sum + e;
     Store(&part.scores[m][j], e);
   }
@@ -129,10 +164,7 @@ void WeightValues(const Partition& part, int first, int column, float* states) {
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) acc[m][c] = Zero();
   }
-  int common = part.limit[first];  // positions that every query sees
-  for (int m = 1; m < W; ++m)
-    common = part.limit[first + m] < common ? part.limit[first + m] : common;
-  common = common < 0 ? 0 : common;
+  const int common = CommonLimit<W>(part, first);
   const int64_t values_begin = int64_t{part.head_dim} * kLanes + column;
   const float* p = &part.scores[first][0];
   for (int b = 0; b * kLanes < common; ++b) {
@@ -239,8 +271,8 @@ void Combine(State total, State next, int padded_dim) {
     return;
   }
   const F32x16 top = Max(Load(total.maximum), Load(next.maximum));
-  const F32x16 a = Exp(Load(total.maximum) - top);
-  const F32x16 b = Exp(Load(next.maximum) - top);
+  const F32x16 a = ExpOfNegative(Load(total.maximum) - top);
+  const F32x16 b = ExpOfNegative(Load(next.maximum) - top);
   Store(total.maximum, top);
   Store(total.sum, Fma(Load(total.sum), a, Load(next.sum) * b));
   for (int c = 0; c < padded_dim; c += kLanes) {
@@ -248,25 +280,25 @@ void Combine(State total, State next, int padded_dim) {
   }
 }
 
-// Where query vector `query` of a row (token-major, then head of the group) lies.
-struct QueryPlace {
-  int32_t token, head;
-};
-SLUICE_INLINE QueryPlace Place(const AttentionArgs& args, const AttentionTile& tile, int kv_head,
-                               int m) {
-  const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
-  const int32_t query = tile.first_query + m;
-  return {args.batch->row_begin[tile.row] + query / group, kv_head * group + query % group};
-}
-
+// Finds the tile's query vectors (token-major, then head of the group) and loads them.
 void LoadQueries(const AttentionArgs& args, const AttentionTile& tile, int kv_head,
                  Partition& part) {
+  const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
+  const int head_dim = part.head_dim;
+  const F32x16 scale = Broadcast(args.scale);
+  int64_t token = args.batch->row_begin[tile.row] + tile.first_query / group;
+  int32_t in_group = tile.first_query % group;
   for (int m = 0; m < tile.num_queries; ++m) {
-    const QueryPlace place = Place(args, tile, kv_head, m);
-    const float* q = args.q + place.token * args.q_stride + int64_t{place.head} * part.head_dim;
-    for (int d = 0; d < part.head_dim; d += kLanes) {
-      const int n = part.head_dim - d;
-      Store(&part.q[m][d], LoadFirst(q + d, n) * Broadcast(args.scale));
+    const int64_t column = int64_t{kv_head * group + in_group} * head_dim;
+    part.position[m] = args.batch->positions[token];
+    part.out[m] = args.out + token * args.out_stride + column;
+    const float* q = args.q + token * args.q_stride + column;
+    int d = 0;
+    for (; d + kLanes <= head_dim; d += kLanes) Store(&part.q[m][d], Load(q + d) * scale);
+    if (d < head_dim) Store(&part.q[m][d], LoadFirst(q + d, head_dim - d) * scale);
+    if (++in_group == group) {
+      in_group = 0;
+      ++token;
     }
   }
 }
@@ -277,7 +309,7 @@ void AttendPartition(const AttentionArgs& args, const AttentionTile& tile, int k
   const int32_t begin = index * kAttentionPartition;
   part.num_positions = 0;
   for (int m = 0; m < tile.num_queries; ++m) {
-    int limit = args.batch->positions[Place(args, tile, kv_head, m).token] + 1 - begin;
+    int limit = part.position[m] + 1 - begin;
     limit = limit < kAttentionPartition ? limit : kAttentionPartition;
     part.limit[m] = limit;
     part.num_positions = limit > part.num_positions ? limit : part.num_positions;
@@ -297,16 +329,15 @@ void AttendPartition(const AttentionArgs& args, const AttentionTile& tile, int k
   }
 }
 
-void WriteOutput(const AttentionArgs& args, const AttentionTile& tile, int kv_head, float* states) {
-  const int head_dim = args.kv.head_dim;
-  for (int m = 0; m < tile.num_queries; ++m) {
-    const State state = StateAt(states, m, KvPaddedDim(head_dim));
-    const QueryPlace place = Place(args, tile, kv_head, m);
-    float* out = args.out + place.token * args.out_stride + int64_t{place.head} * head_dim;
+void WriteOutput(const Partition& part, int num_queries, float* states) {
+  for (int m = 0; m < num_queries; ++m) {
+    const State state = StateAt(states, m, part.padded_dim);
     const F32x16 inverse = Broadcast(1.0F) / Load(state.sum);
-    for (int c = 0; c < head_dim; c += kLanes) {
-      StoreFirst(out + c, Load(state.values + c) * inverse, head_dim - c);
-    }
+    int c = 0;
+    for (; c + kLanes <= part.head_dim; c += kLanes)
+      Store(part.out[m] + c, Load(state.values + c) * inverse);
+    if (c < part.head_dim)
+      StoreFirst(part.out[m] + c, Load(state.values + c) * inverse, part.head_dim - c);
   }
 }
 
@@ -350,7 +381,7 @@ void AttendTiles(const AttentionArgs& args, int64_t begin, int64_t end, const Wo
         Combine(StateAt(total, m, padded_dim), StateAt(next, m, padded_dim), padded_dim);
       }
     }
-    WriteOutput(args, tile, kv_head, total);
+    WriteOutput(part, tile.num_queries, total);
   }
 }
 
@@ -358,10 +389,14 @@ void CombinePartitions(const AttentionArgs& args, int64_t begin, int64_t end,
                        const Worker& worker) {
   const int padded_dim = KvPaddedDim(args.kv.head_dim);
   auto* total = reinterpret_cast<float*>(worker.scratch);
+  Partition part;
+  part.head_dim = args.kv.head_dim;
+  part.padded_dim = padded_dim;
   for (int64_t item = begin; item < end; ++item) {
     const AttentionTile& tile = args.tiles[item % args.num_tiles];
     if (tile.partition != 0) continue;  // the first partition's item does it for the whole tile
     const auto kv_head = static_cast<int>(item / args.num_tiles);
+    LoadQueries(args, tile, kv_head, part);  // for where they go
     ClearStates(total, tile.num_queries, padded_dim);
     for (int index = 0; index < tile.num_partitions; ++index) {
       float* next = Partials(args, tile, kv_head, index);
@@ -369,7 +404,7 @@ void CombinePartitions(const AttentionArgs& args, int64_t begin, int64_t end,
         Combine(StateAt(total, m, padded_dim), StateAt(next, m, padded_dim), padded_dim);
       }
     }
-    WriteOutput(args, tile, kv_head, total);
+    WriteOutput(part, tile.num_queries, total);
   }
 }
 
