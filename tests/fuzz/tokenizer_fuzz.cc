@@ -26,7 +26,7 @@ std::unique_ptr<Tokenizer> MakeTokenizer(std::string_view pattern) {
       {{"<|im_start|>", TokenType::kControl},
        {"<|im_end|>", TokenType::kControl},
        {"<|im", TokenType::kUserDefined},
-       {"é", TokenType::kUserDefined}});
+       {"中", TokenType::kUserDefined}});
   data.pre_tokenizer = std::string(pattern);
   auto tokenizer = Tokenizer::Create(data);
   SLUICE_CHECK(tokenizer.ok(), "{}", std::string(tokenizer.status().message()));
