@@ -40,14 +40,28 @@ ScheduleResult Scheduler::Schedule(absl::Time now) {
   result.ended = ExpireDeadlines(now);
   if (in_flight_.size() >= static_cast<size_t>(config_.max_steps_in_flight)) return result;
 
-  Draft draft;
-  draft.budget = config_.max_step_tokens;
-  draft.yielding = std::exchange(yield_, {}).victim;
+  Draft draft = NewDraft();
   PlanGenerating(draft);
   ContinuePrefills(draft);
   AdmitWaiting(draft);
   result.plan = Commit(std::move(draft));
   return result;
+}
+
+Scheduler::Draft Scheduler::NewDraft() {
+  Draft draft;
+  draft.budget = config_.max_step_tokens;
+  draft.yielding = std::exchange(yield_, {}).victim;
+  const size_t num_rows = running_.size() + std::min(free_slots_.size(), size_t{16});
+  draft.rows.reserve(num_rows);
+  draft.plan.rows.reserve(num_rows);
+  draft.plan.row_begin.reserve(num_rows + 1);
+  draft.plan.block_begin.reserve(num_rows + 1);
+  draft.plan.context_len.reserve(num_rows);
+  draft.plan.tokens.reserve(num_rows);
+  draft.plan.positions.reserve(num_rows);
+  draft.plan.blocks.reserve(pool_.num_referenced());  // exact, but for sharing
+  return draft;
 }
 
 std::vector<SequenceUpdate> Scheduler::ExpireDeadlines(absl::Time now) {

@@ -132,6 +132,7 @@ class Scheduler {
   void AdmitWaiting(Draft& draft);
   BatchPlan Commit(Draft draft);
 
+  Draft NewDraft();
   absl::Status CheckFits(const SequenceSpec& spec) const;
   absl::Status CheckQueue(size_t num_tokens) const;
   bool Admit(Draft& draft, Sequence& sequence);
