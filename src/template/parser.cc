@@ -153,8 +153,11 @@ StatementPtr Parser::ParseStatement() {
   if (word == "generation") return ParseScopeBlock(std::move(node), "endgeneration");
   if (word == "block") return ParseScopeBlock(std::move(node), "endblock");
   if (word == "print") {
-    node->kind = StatementKind::kPrint;
-    node->expression = ParseTuple(true, "", false);
+    node->kind =
+        StatementKind::kPrint;  // several expressions are printed without blanks, as ~ joins them
+    ExpressionPtr list = Make(ExpressionKind::kConcat, ParseExpression());
+    while (!failed() && SkipOperator(",")) list->children.push_back(ParseExpression());
+    node->expression = Seal(std::move(list));
   } else if (word == "break" || word == "continue") {
     if (loops_ == 0) Fail(fmt::format("'{}' outside of a loop", word));
     node->kind = word == "break" ? StatementKind::kBreak : StatementKind::kContinue;

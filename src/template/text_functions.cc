@@ -61,13 +61,7 @@ Value SplitOnSpace(Runtime& rt, const TracedString& text, int64_t max_splits) {
   for (skip(true); at < bytes.size(); skip(true)) {
     const size_t begin = at;
     if (pieces.Full(max_splits)) {
-      size_t end = bytes.size();
-      while (end > begin) {
-        const size_t previous = PreviousCodePoint(bytes, end);
-        if (!IsSpace(DecodeAt(bytes, previous).value)) break;
-        end = previous;
-      }
-      pieces.Add(begin, rt.failed() ? begin : end);
+      pieces.Add(begin, bytes.size());  // the rest keeps its trailing white space
       break;
     }
     skip(false);
@@ -90,10 +84,7 @@ Value RightSplitOnSpace(Runtime& rt, const TracedString& text, int64_t max_split
   for (skip(true); end > 0; skip(true)) {
     const size_t stop = end;
     if (pieces.Full(max_splits)) {
-      size_t begin = 0;
-      while (begin < stop && IsSpace(DecodeAt(bytes, begin).value))
-        begin += DecodeAt(bytes, begin).num_bytes;
-      pieces.Add(begin, stop);
+      pieces.Add(0, stop);
       break;
     }
     skip(false);
