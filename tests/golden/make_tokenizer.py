@@ -4,7 +4,8 @@
 tokenizer_smollm2.tsv: text, a flag, ids. The tokenizer is rebuilt from a GGUF file's metadata:
 byte-level BPE of its tokens and merges, its pre-tokenizer, its control tokens as special tokens
 (flag "s") or without any (flag "p"). pre_tokenizers.tsv: text, then for each of PATTERNS how many
-bytes each of its words has. utf8_replacement.tsv: bytes, then what decode(errors="replace") makes of
+bytes each of its words has. char_classes.tsv: ranges of letters (L), numbers (N) and white space (S):
+first code point, the one after the last, class. utf8_replacement.tsv: bytes, then what decode(errors="replace") makes of
 them. The lines at the top that begin with # are comments. Text is escaped: \\\\, \\t, \\n, \\r, and \\xNN for control characters
 and for bytes that are not UTF-8; those the oracle sees as bytes.decode(errors="replace") makes them.
 
@@ -163,6 +164,27 @@ def broken(rng):
                        for _ in range(rng.randint(2, 5)))
 
 
+def char_class(code_point):
+    """L, N or S as GPT-2's pattern takes it: one that stays with its neighbours is of their class."""
+    def alone(before, after):
+        text = before + chr(code_point) + after
+        return len(PATTERNS["gpt-2"].pre_tokenize_str(text)) > 1
+
+    if 0xD800 <= code_point < 0xE000 or not alone("!", "!"):
+        return None
+    return "L" if not alone("a", "a") else "N" if not alone("1", "1") else "S"
+
+
+def char_class_ranges():
+    first, kind = 0, None
+    for code_point in range(0x110001):
+        here = char_class(code_point) if code_point < 0x110000 else None
+        if here != kind:
+            if kind:
+                yield first, code_point, kind
+            first, kind = code_point, here
+
+
 def escape(raw):
     text = raw.decode(errors="surrogateescape")
 
@@ -233,6 +255,10 @@ def main():
         out.write(f"# make_tokenizer.py: Python {platform.python_version()}\n")
         for raw in broken(random.Random(4)):
             out.write(escape(raw) + "\t" + escape(raw.decode(errors="replace").encode()) + "\n")
+    with open(args.out / "char_classes.tsv", "w", encoding="utf-8", newline="\n") as out:
+        out.write(made)
+        for first, end, kind in char_class_ranges():
+            out.write(f"{first}\t{end}\t{kind}\n")
     print(f"{len(raws)} strings, {len(valid[::2])} for the patterns")
 
 

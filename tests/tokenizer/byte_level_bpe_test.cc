@@ -67,6 +67,15 @@ TEST(ByteLevelBpe, SpecialTokensCountOnlyWhereEveryByteAllowsThem) {
   EXPECT_THAT(pieces("<|x|>", true, "y", true), ElementsAre(260));
 }
 
+TEST(ByteLevelBpe, TextBetweenAllowedSegmentsStaysText) {
+  const auto tokenizer = MustCreate(Abc());
+  const PromptSegment around[] = {
+      {Text("<|x|>"), true}, {Text("<tool>"), false}, {Text("<|x|>"), true}};
+  EXPECT_THAT(tokenizer->Encode(around), ElementsAre(259, '<', 't', 'o', 'o', 'l', '>', 259));
+  const PromptSegment inside[] = {{Text("<|"), true}, {Text("x"), false}, {Text("|>"), true}};
+  EXPECT_THAT(tokenizer->Encode(inside), ElementsAre('<', '|', 'x', '|', '>'));
+}
+
 TEST(ByteLevelBpe, AnEmptySegmentBetweenTwoAllowedOnesDoesNotPartThem) {
   const auto tokenizer = MustCreate(Abc());
   const PromptSegment segments[] = {{Text("<|"), true}, {Text(""), false}, {Text("x|>"), true}};

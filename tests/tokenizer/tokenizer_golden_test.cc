@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tests/tokenizer/golden_rows.h"
+#include "tokenizer/char_class.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/utf8.h"
 
@@ -78,6 +79,18 @@ TEST(TokenizerGolden, EveryPatternCutsTheSameWords) {
       }
       EXPECT_EQ(lengths, ParseIds(row[1 + i])) << names[i] << ": " << row[0];
     }
+  }
+}
+
+TEST(TokenizerGolden, EveryCodePointHasTheSameClass) {
+  std::vector<char> expected(0x110000, 'O');
+  for (const auto& row : ReadGoldenRows("char_classes.tsv")) {
+    ASSERT_EQ(row.size(), 3);
+    for (size_t c = std::stoul(row[0]); c < std::stoul(row[1]); ++c) expected.at(c) = row[2].at(0);
+  }
+  for (char32_t c = 0; c < expected.size(); ++c) {
+    ASSERT_EQ("OLNS"[static_cast<int>(CharClasses().Of(c))], expected[c])
+        << static_cast<uint32_t>(c);
   }
 }
 
