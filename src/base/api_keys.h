@@ -18,18 +18,20 @@ struct Identity {
   std::string tenant;  // "default" where no keys are asked
 };
 
-// The file: one key a line, "name sha256-hex tenant" separated by blanks; '#' starts a comment. Keys themselves are
-// never stored, logged or printed.
+// The file: one key a line, "name sha256-hex tenant" separated by blanks; '#' starts a comment.
+// Keys themselves are never stored, logged or printed.
 class ApiKeys {
  public:
-  // path empty: every caller is anonymous. Errors: NotFound, InvalidArgument with file, line and what is wrong.
+  // path empty: every caller is anonymous. Errors: NotFound, InvalidArgument with file, line and
+  // what is wrong.
   static absl::StatusOr<std::unique_ptr<ApiKeys>> Load(std::string path);
 
   // Reads the file again; on error the old keys stay.
   absl::Status Reload();
 
-  // `authorization`: the whole header or metadata value, "Bearer KEY". Compares against every key in constant time.
-  // Errors: Unauthenticated (missing, malformed, unknown), never with the key in the message.
+  // `authorization`: the whole header or metadata value, "Bearer KEY". Compares against every key
+  // in constant time. Errors: Unauthenticated (missing, malformed, unknown), never with the key in
+  // the message.
   [[nodiscard]] absl::StatusOr<Identity> Authenticate(std::string_view authorization) const;
 
   [[nodiscard]] bool required() const { return !path_.empty(); }

@@ -1,9 +1,9 @@
 #include "base/errors.h"
 
-#include <charconv>
-
 #include <absl/strings/cord.h>
 #include <fmt/format.h>
+
+#include <charconv>
 
 namespace sluice {
 namespace {
@@ -51,20 +51,31 @@ constexpr Entry kTable[] = {
 // gRPC's code for a status that began as a number of HTTP's own.
 absl::StatusCode CodeOfHttpStatus(int http_status) {
   switch (http_status) {
-    case 401: return absl::StatusCode::kUnauthenticated;
-    case 403: return absl::StatusCode::kPermissionDenied;
-    case 404: return absl::StatusCode::kNotFound;
-    case 408: return absl::StatusCode::kDeadlineExceeded;
-    case 501: return absl::StatusCode::kUnimplemented;
-    case 503: return absl::StatusCode::kUnavailable;
-    default: return absl::StatusCode::kInvalidArgument;
+    case 401:
+      return absl::StatusCode::kUnauthenticated;
+    case 403:
+      return absl::StatusCode::kPermissionDenied;
+    case 404:
+      return absl::StatusCode::kNotFound;
+    case 408:
+      return absl::StatusCode::kDeadlineExceeded;
+    case 501:
+      return absl::StatusCode::kUnimplemented;
+    case 503:
+      return absl::StatusCode::kUnavailable;
+    default:
+      return absl::StatusCode::kInvalidArgument;
   }
 }
 
 }  // namespace
 
-absl::Status WithParam(absl::Status status, std::string_view param) { return With(std::move(status), kParamUrl, param); }
-absl::Status WithErrorCode(absl::Status status, std::string_view code) { return With(std::move(status), kCodeUrl, code); }
+absl::Status WithParam(absl::Status status, std::string_view param) {
+  return With(std::move(status), kParamUrl, param);
+}
+absl::Status WithErrorCode(absl::Status status, std::string_view code) {
+  return With(std::move(status), kCodeUrl, code);
+}
 std::string ErrorParam(const absl::Status& status) { return Get(status, kParamUrl); }
 std::string ErrorCode(const absl::Status& status) { return Get(status, kCodeUrl); }
 
@@ -84,7 +95,8 @@ WireError ToWireError(const absl::Status& status) {
 }
 
 absl::Status HttpError(int http_status, std::string_view message) {
-  return With(absl::Status(CodeOfHttpStatus(http_status), Absl(message)), kHttpUrl, fmt::to_string(http_status));
+  return With(absl::Status(CodeOfHttpStatus(http_status), Absl(message)), kHttpUrl,
+              fmt::to_string(http_status));
 }
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
-// std::mutex with clang's thread-safety annotations. Not absl::Mutex: the distribution's build is not instrumented, so
-// TSan reports it falsely. Hold it without I/O.
+// std::mutex with clang's thread-safety annotations. Not absl::Mutex: the distribution's build is
+// not instrumented, so TSan reports it falsely. Hold it without I/O.
 #pragma once
 
 #include <condition_variable>
@@ -20,7 +20,9 @@ class ABSL_LOCKABLE Mutex {
 
 class ABSL_SCOPED_LOCKABLE MutexLock {
  public:
-  explicit MutexLock(Mutex& mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) : mutex_(mutex) { mutex_.lock(); }
+  explicit MutexLock(Mutex& mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex) : mutex_(mutex) {
+    mutex_.lock();
+  }
   ~MutexLock() ABSL_UNLOCK_FUNCTION() { mutex_.unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;

@@ -17,10 +17,10 @@
 namespace sluice::rpc {
 namespace {
 
-constexpr size_t kMaxRequestIdBytes = 128;
+constexpr size_t kMaxIdBytes = 128;
 
-bool IsRequestId(std::string_view id) {
-  return !id.empty() && id.size() <= kMaxRequestIdBytes &&
+bool IsId(std::string_view id) {
+  return !id.empty() && id.size() <= kMaxIdBytes &&
          std::all_of(id.begin(), id.end(), [](char c) { return c > 0x20 && c < 0x7F; });
 }
 
@@ -56,7 +56,8 @@ CallRecord::CallRecord(Environment* env, std::string_view method,
   env_->open_calls.fetch_add(1);
   request_id_ = MetadataValue(*context_, "x-request-id");
   // An id from a proxy is no reason to refuse a call, but only a sound one is passed on.
-  if (!IsRequestId(request_id_)) request_id_ = NewRequestId();
+  has_client_id_ = IsId(request_id_);
+  if (!has_client_id_) request_id_ = NewRequestId();
 }
 
 CallRecord::~CallRecord() {
@@ -95,14 +96,15 @@ absl::Status CallRecord::Admit() {
   return absl::OkStatus();
 }
 
-absl::Status CallRecord::TakeRequestId(std::string id) {
-  if (id.empty()) return absl::OkStatus();
-  if (!IsRequestId(id)) {
+absl::Status CallRecord::TakeIds(std::string request_id, std::string_view idempotency_key) {
+  const auto check = [](std::string_view field, std::string_view id) {
+    if (id.empty() || IsId(id)) return absl::OkStatus();
     return FieldError(
-        "request_id",
-        fmt::format("request_id is not 1 to {} visible ASCII characters", kMaxRequestIdBytes));
-  }
-  request_id_ = std::move(id);
+        field, fmt::format("{} is not 1 to {} visible ASCII characters", field, kMaxIdBytes));
+  };
+  RETURN_IF_ERROR(check("request_id", request_id));
+  RETURN_IF_ERROR(check("idempotency_key", idempotency_key));
+  if (!has_client_id_ && !request_id.empty()) request_id_ = std::move(request_id);
   return absl::OkStatus();
 }
 
@@ -133,7 +135,10 @@ grpc::Status CallRecord::Close(const absl::Status& status, absl::Duration retry_
 
 absl::Time CallRecord::Deadline() const {
   const auto deadline = context_->deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+  if (deadline == std::chrono::system_clock::time_point::max()) {
+    const bool has_default = env_->default_deadline > absl::ZeroDuration();
+    return has_default ? env_->clock->Now() + env_->default_deadline : absl::InfiniteFuture();
+  }
   // The wire carries a time left, not a time of day: it is counted on the clock that the service
   // lives by.
   return env_->clock->Now() + (absl::FromChrono(deadline) - absl::Now());

@@ -28,6 +28,7 @@ struct Environment {
   const Clock* clock;
   EventPump* pump;
   absl::Duration write_timeout;
+  absl::Duration default_deadline;  // zero: none
   int64_t max_calls;
   std::atomic<int64_t> open_calls{0};
 };
@@ -44,9 +45,10 @@ class CallRecord {
   // Errors: Unauthenticated (key missing or wrong), ResourceExhausted (too many calls open).
   absl::Status Admit();
 
-  // The message's own id takes the place of the one from the metadata; empty: nothing happens.
-  // Errors: InvalidArgument for an id that is not 1 to 128 visible ASCII characters.
-  absl::Status TakeRequestId(std::string id);
+  // The ids of the message. The request id of the metadata, if sound, goes before the message's;
+  // empty ids are none. Errors: InvalidArgument for an id that is not 1 to 128 visible ASCII
+  // characters.
+  absl::Status TakeIds(std::string request_id, std::string_view idempotency_key);
 
   // "x-request-id" for the client. Before the first write; later calls do nothing.
   void AddInitialMetadata();
@@ -55,7 +57,8 @@ class CallRecord {
   // the log line.
   grpc::Status Close(const absl::Status& status, absl::Duration retry_after = absl::ZeroDuration());
 
-  // The client's deadline on the server's clock; InfiniteFuture if it set none.
+  // The client's deadline on the server's clock; where it set none, the configured one, or
+  // InfiniteFuture.
   [[nodiscard]] absl::Time Deadline() const;
   [[nodiscard]] bool DeadlinePassed() const;  // by the real clock, as gRPC itself sees it
 
@@ -74,6 +77,7 @@ class CallRecord {
   const absl::Time begin_;
   absl::Time first_output_ = absl::InfiniteFuture();
   bool has_initial_metadata_ = false;
+  bool has_client_id_ = false;  // the metadata named a sound request id
   std::string request_id_;
   Identity caller_;
   Usage usage_;

@@ -41,7 +41,8 @@ absl::StatusOr<GenerateRequest> GenerateCall::Prepare(const grpc::ByteBuffer& by
   RETURN_IF_ERROR(ParseMessage(bytes, message));
   const MutexLock lock(mutex_);
   if (finished_) return absl::CancelledError("the client has gone");
-  RETURN_IF_ERROR(record_.TakeRequestId(std::move(*message.mutable_request_id())));
+  RETURN_IF_ERROR(
+      record_.TakeIds(std::move(*message.mutable_request_id()), message.idempotency_key()));
   ASSIGN_OR_RETURN(GenerateRequest request, DecodeGenerate(std::move(message)));
   request.request_id = record_.request_id();
   request.tenant = record_.caller().tenant;

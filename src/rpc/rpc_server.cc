@@ -121,6 +121,7 @@ RpcServer::RpcServer(const Config& config, Service* service, const ApiKeys* keys
            .clock = clock,
            .pump = pump_.get(),
            .write_timeout = absl::Seconds(config.write_timeout_s),
+           .default_deadline = absl::Seconds(config.default_deadline_s),
            .max_calls = config.max_connections},
       inference_(&env_),
       health_(service) {}

@@ -163,6 +163,18 @@ TEST_F(GenerateTest, FieldsLeftOutStayEmptyAndThereIsNoDeadline) {
   EXPECT_EQ(answer.request_id(), got.request_id);
 }
 
+TEST_F(GenerateTest, ACallWithoutDeadlineGetsTheConfiguredOne) {
+  service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
+  config_.default_deadline_s = 50;
+  StartServer();
+  grpc::ClientContext context;
+  v1::GenerateResponse answer;
+  ASSERT_TRUE(Stub()->Generate(&context, TextRequest("hi"), &answer).ok());
+  const GenerateRequest got = service_.WaitForCall().request;
+  EXPECT_GT(got.deadline, absl::Now() + absl::Seconds(30));
+  EXPECT_LT(got.deadline, absl::Now() + absl::Seconds(51));
+}
+
 TEST_F(GenerateTest, ARefusalCarriesItsCodeAndWhenToComeBack) {
   service_.script = [](const FakeService::Call& call) {
     call.EndWith(absl::ResourceExhaustedError("256 requests wait; the limit is 256"),
@@ -296,6 +308,22 @@ TEST_F(GenerateTest, OnlySoundRequestIdsAreTaken) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
     EXPECT_EQ(Trailing(context, "sluice-error-field"), "request_id");
   }
+  {
+    grpc::ClientContext context;
+    v1::GenerateRequest request = TextRequest("hi");
+    request.set_idempotency_key("two words");
+    v1::GenerateResponse answer;
+    EXPECT_EQ(Stub()->Generate(&context, request, &answer).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(Trailing(context, "sluice-error-field"), "idempotency_key");
+  }
+  grpc::ClientContext context;  // as over HTTP, the header goes before the body
+  context.AddMetadata("x-request-id", "from-metadata");
+  v1::GenerateRequest request = TextRequest("hi");
+  request.set_request_id("from-message");
+  v1::GenerateResponse answer;
+  ASSERT_TRUE(Stub()->Generate(&context, request, &answer).ok());
+  EXPECT_EQ(answer.request_id(), "from-metadata");
 }
 
 TEST_F(GenerateTest, TokenizeDetokenizeAndListModels) {
