@@ -12,7 +12,7 @@ namespace {
 
 // A barrier opens within about 40 ns when every thread has a core; far past that a thread has lost
 // its core, and spinning on would keep it from coming back.
-constexpr int kBarrierSpins = 4000;
+constexpr int kBarrierSpins = 1000;
 // The engine's work between two steps is 10 to 40 microseconds.
 constexpr std::chrono::microseconds kIdleSpin{50};
 

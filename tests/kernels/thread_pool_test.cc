@@ -52,7 +52,7 @@ TEST_P(Pool, RunsEveryItemOnceWhateverTheGrain) {
 
 TEST_P(Pool, ACommandSeesAllOfTheOneBefore) {
   constexpr int64_t kNum = 37;
-  constexpr int kCommands = 500;
+  constexpr int kCommands = 100;
   ThreadPool pool(GetParam(), 64);
   std::vector<int64_t> a(kNum);
   std::vector<int64_t> b(kNum);
@@ -110,8 +110,8 @@ TEST_P(Pool, ManyShortListsInARow) {
   std::vector<std::atomic<int32_t>> counts(3);
   CommandList list;
   list.Add<CountArgs>(Count, {counts.data()}, 3);
-  for (int i = 0; i < 3000; ++i) pool.Run(list.commands());
-  for (const auto& count : counts) ASSERT_EQ(count.load(), 3000);
+  for (int i = 0; i < 500; ++i) pool.Run(list.commands());
+  for (const auto& count : counts) ASSERT_EQ(count.load(), 500);
 }
 
 TEST_P(Pool, AnEmptyListAndAnUnusedPoolEnd) {
