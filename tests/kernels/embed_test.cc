@@ -99,6 +99,19 @@ TEST(Embed, MinusOneIsTheTokenLastSampledInTheRowsSlot) {
   }
 }
 
+TEST(Embed, ATokenOutsideTheTableFailsTheStep) {
+  const std::vector<float> table_values(kVocab * 4);
+  const WeightView table{DType::kF32, kVocab, 4, table_values.data()};
+  const auto ops = MakeCpuOps({BestCpuIsa(), 1});
+  StepBatch batch;
+  batch.AddRow(1, 0, {});
+  batch.SetTokens(std::vector<int32_t>{kVocab});
+  Matrix out(1, 4);
+  ops->BeginStep(batch.view());
+  ops->Embed(table, out.view());
+  EXPECT_EQ(ops->Finish().message(), "token id is 50; the embedding table has 50 rows");
+}
+
 TEST(GatherOutputs, TakesTheLastTokenOfEachOutputRow) {
   const auto ops = MakeCpuOps({BestCpuIsa(), 2});
   StepBatch batch;

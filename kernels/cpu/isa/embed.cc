@@ -1,9 +1,10 @@
 // Rows in and out of the step: out[t] = table[tokens[t]] dequantised, and out[i] = x[last token of
 // output row i].
 //
-// Values: Q8_0 d * q, Q4_0 d * (q - 8), Q4_1 fma(d, q, m), each rounded to f32 once; F32, F16, BF16
-// exactly. Work: items are tokens, or output rows. Bytes: T * (4 D + the table row's bytes); bound
-// by the cache misses of the table rows.
+// Values: Q8_0 d * q, Q4_0 d * (q - 8), Q4_1 fma(d, q, m), each rounded to f32 once; F32, F16 and
+// BF16 exactly.
+// Work: items are tokens, or output rows. Bytes: T * (4 D + the table row's bytes).
+// Bound by the cache misses of the table rows.
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 

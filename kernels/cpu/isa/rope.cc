@@ -1,13 +1,13 @@
 // Rotary positions and the KV store: for each pair (a, b) of a q or k head at position p and
 // frequency i,
 //   a' = a cos[p,i] - b sin[p,i],  b' = a sin[p,i] + b cos[p,i],
-// in place; then k and v go to the row's KV block as f16, finite values clamped to the range of
-// f16.
+// in place; then k and v go to the row's KV block as f16, finite values clamped to f16's range.
 //
 // Order: elementwise in f32; a' = fma(a, cos, -(b sin)), b' = fma(a, sin, b cos).
-// Work: items are tokens. Bytes: T * (8 (Hq + Hkv) H + 4 Hkv H + 8 Hkv H + 4 rope_dim). K is stored
-// transposed, one half in each of H cache lines, which bounds the op together with the loads and
-// stores of qkv in L2. Source: arXiv:2104.09864 eq. 34.
+// Work: items are tokens.
+// Bytes: T * (8 (Hq + Hkv) H + 4 Hkv H + 8 Hkv H + 4 rope_dim).
+// Bound by the store of K, which is transposed: one half in each of H cache lines a KV head.
+// Source: arXiv:2104.09864 eq. 34.
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/cpu/kv_layout.h"

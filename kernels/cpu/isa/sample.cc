@@ -1,21 +1,27 @@
 // One token for each output row. With x the row's logits after bias, penalties and the min_tokens
-// mask (sampling_slots.cc; NaN counts as -infinity), the order is:
-//   temperature 0: the largest x, lowest id among equals.
-//   Otherwise weights w[v] = round(2^30 exp((x[v] - max x) / temperature)) and candidates in (x
-//   descending, id ascending) order; top_k  keeps the first k; top_p  keeps the shortest prefix
-//   whose weight is at least top_p times the weight that top_k left; min_p  keeps those of weight
-//   at least min_p 2^30, that is min_p times the likeliest's; the draw u in [0, 1) is Philox4x32-10
-//   at (seed, choice, num_output_tokens); with W the weight that is left, the token is the first at
-//   which the cumulative weight exceeds floor(u W).
-// The likeliest candidate weighs 2^30 and passes every filter. A token less than 2^-31 times as
-// likely as it is never drawn. logprobs: x[v] - max x - log(sum of w 2^-30), of the raw logits at
-// temperature 1; -9999 stands for anything below.
+// mask (sampling_slots.cc; NaN counts as -infinity), in this order:
 //
-// Order: weights are integers, so their sums are exact in any order; no other sum exists. Nothing
-// is sorted: the prefix a filter asks for is found by partial selection (quickselect on weights),
-// in O(candidates). Work: items are output rows. Bytes: 4 V for a greedy row, 8 V otherwise. Greedy
-// is bound by L3 or DRAM bandwidth; a draw by the exponential, about 20 cycles for 16 logits on Zen
-// 4, as only candidates above 2^-12 of the likeliest are gathered unless they do not suffice.
+//   temperature 0: the largest x, lowest id among equals. Otherwise
+//   weights w[v] = round(2^30 exp((x[v] - max x) / temperature)), candidates in (x descending, id
+//     ascending) order;
+//   top_k: the first k stay;
+//   top_p: the shortest prefix stays whose weight is at least top_p times what top_k left;
+//   min_p: those stay of weight at least min_p 2^30, that is min_p times the likeliest's;
+//   draw: u in [0, 1) is Philox4x32-10 at (seed, choice, num_output_tokens); with W the weight that
+//     is left, the token is the first at which the cumulative weight exceeds floor(u W).
+//
+// The likeliest candidate weighs 2^30 and passes every filter. A token less than 2^-31 times as
+// likely as it is never drawn. Without one finite logit: the lowest id the mask allows.
+// logprobs: x[v] - max x - log(2^-30 sum of w) of the raw logits at temperature 1, at least -9999.
+//
+// Order: weights are integers, so their sums are exact in any order; there are no other sums.
+// Nothing is sorted: the prefix a filter asks for is found by partial selection (quickselect on
+// weights) in O(candidates).
+// Work: items are output rows. Bytes: 4 V for a greedy row, 8 V otherwise. Only candidates above
+// 2^-12 of the likeliest are gathered unless they do not suffice.
+// Bound by the read of the logits when greedy, by the exponential otherwise. Measured at V = 49,152
+// on one Zen 4 core: 6 us a greedy row, 44 us with temperature 0.7 and top_p 0.9, 0.9 ms where
+// nearly every token stays (temperature 2, top_p 0.99).
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/cpu/sampling_slot.h"
