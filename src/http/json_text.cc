@@ -6,29 +6,10 @@
 #include <cmath>
 #include <iterator>
 
+#include "base/utf8.h"
+
 namespace sluice {
 namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-
-// Length of the whole character at the start of `s`, or minus the length of the invalid maximal
-// subpart. Source: Unicode 15, table 3-7.
-int CharacterLength(std::string_view s) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(s[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead < 0xC2 || lead > 0xF4) return -1;
-  const int length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and values past U+10FFFF.
-  const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (int i = 1; i < length; ++i) {
-    if (static_cast<size_t>(i) >= s.size()) return -i;
-    const unsigned char b = byte(static_cast<size_t>(i));
-    if (i == 1 ? (b < low || b > high) : (b < 0x80 || b > 0xBF)) return -i;
-  }
-  return length;
-}
 
 // True for bytes that go out as they are.
 constexpr std::array<bool, 256> kPlain = [] {
@@ -78,12 +59,13 @@ void AppendJsonEscaped(std::string& out, std::string_view utf8) {
       flush();
       AppendSpecial(out, utf8[i]);
       run = ++i;
-    } else if (const int length = CharacterLength(utf8.substr(i)); length > 0) {
-      i += static_cast<size_t>(length);
+    } else if (const Utf8Unit unit = FirstUtf8Unit(utf8.substr(i));
+               unit.kind == Utf8Unit::Kind::kCharacter) {
+      i += unit.length;
     } else {
       flush();
-      out += kReplacement;
-      i += static_cast<size_t>(-length);
+      out += kReplacementCharacter;
+      i += unit.length;
       run = i;
     }
   }
@@ -113,15 +95,6 @@ void AppendJsonFloat(std::string& out, float value) {
     return;
   }
   fmt::format_to(std::back_inserter(out), "{}", value);
-}
-
-bool IsValidUtf8(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const int length = CharacterLength(bytes);
-    if (length < 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(length));
-  }
-  return true;
 }
 
 }  // namespace sluice

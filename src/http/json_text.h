@@ -21,6 +21,4 @@ void AppendJsonInteger(std::string& out, int64_t value);
 // (as OpenAI's logprobs do for "impossible").
 void AppendJsonFloat(std::string& out, float value);
 
-[[nodiscard]] bool IsValidUtf8(std::string_view bytes);
-
 }  // namespace sluice

@@ -377,6 +377,9 @@ absl::StatusOr<OpenAiDetokenize> ParseDetokenize(std::string_view body, int max_
 absl::Status RenameParam(const absl::Status& status, const OpenAiRequest& request) {
   const std::string param = ErrorParam(status);
   if (param == "max_tokens") return WithParam(status, request.max_tokens_name);
+  if (param == "messages" && request.endpoint == Endpoint::kCompletion) {
+    return WithParam(status, "prompt");
+  }
   if (param == "num_logprobs") {
     return WithParam(status, request.endpoint == Endpoint::kChat ? "top_logprobs" : "logprobs");
   }

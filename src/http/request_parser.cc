@@ -1,5 +1,9 @@
 #include "http/request_parser.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// Under ASan and UBSan g++ 12 sees boost::optional read uninitialised; it is not.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #define BOOST_ASIO_SEPARATE_COMPILATION
 #define BOOST_BEAST_SEPARATE_COMPILATION
 #include <fmt/format.h>

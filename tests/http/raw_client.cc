@@ -118,7 +118,7 @@ std::optional<RawResponse> RawClient::Read(bool head_only) {
       return std::nullopt;
     return response;
   }
-  if (response.headers["transfer-encoding"] != "chunked") {
+  if (!response.headers.contains("transfer-encoding")) {
     while (Fill()) {
     }
     response.body = std::exchange(buffer_, "");
