@@ -8,7 +8,7 @@ namespace sluice::cpu {
 namespace {
 
 // With at least this many items a thread, whole tiles balance well enough.
-constexpr int64_t kItemsPerThread = 4;
+constexpr int64_t kItemsPerThread = 8;
 // 4 MiB: more partial results than that would leave L2, and so many partitions keep any number of
 // threads busy anyway.
 constexpr int64_t kMaxPartialFloats = 1 << 20;
