@@ -80,8 +80,8 @@ Trace::Trace(const TraceOptions& options) : options_(options), random_(options.s
   config.kv_block_tokens = kBlockTokens;
   config.num_kv_blocks = options.num_kv_blocks;
   config.max_model_len = kMaxModelLen;
-  config.max_waiting_sequences = 24;
-  config.max_waiting_tokens = 700;
+  config.max_waiting_sequences = 10;
+  config.max_waiting_tokens = 300;
   config.max_steps_in_flight = options.steps_in_flight;
   config.prefix_cache = options.prefix_cache;
   scheduler_ = std::make_unique<Scheduler>(config);
