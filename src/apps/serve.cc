@@ -14,7 +14,7 @@
 #include "base/api_keys.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "http/http_server.h"
+#include "http/server.h"
 #include "rpc/rpc_server.h"
 
 namespace sluice {
@@ -117,6 +117,12 @@ class Server {
       Log(LogLevel::kError, "reload_failed",
           {{"what", "api-keys-file"}, {"error", keys.ToString()}});
     http_->ReloadTls();
+    if (rpc_) {
+      const absl::Status certificates = rpc_->ReloadCertificates();
+      if (!certificates.ok())
+        Log(LogLevel::kError, "reload_failed",
+            {{"what", "tls"}, {"error", certificates.ToString()}});
+    }
     Log(LogLevel::kInfo, "reloaded");
   }
 

@@ -9,7 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "base/status_macros.h"
 #include "tokenizer/byte_alphabet.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "tokenizer/char_class.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {

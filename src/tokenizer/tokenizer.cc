@@ -4,7 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "tokenizer/byte_level_bpe.h"
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace sluice {
 

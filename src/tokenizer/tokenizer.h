@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/utf8.h"
 #include "sluice/model_info.h"
 #include "sluice/types.h"
 
@@ -39,19 +40,6 @@ class Tokenizer {
 
   // All bytes, with invalid UTF-8 replaced by U+FFFD.
   [[nodiscard]] std::string Decode(std::span<const TokenId> tokens, bool skip_special) const;
-};
-
-// Cuts a byte stream into whole UTF-8 characters: holds an incomplete tail back, replaces invalid
-// bytes by U+FFFD (one per maximal subpart, Unicode 15 §3.9). The concatenation of all results is
-// valid UTF-8 whatever comes in.
-class Utf8Stream {
- public:
-  [[nodiscard]] std::string Append(std::string_view bytes);
-  [[nodiscard]] std::string Flush();  // the held tail as U+FFFD, or nothing
-  [[nodiscard]] size_t num_held() const { return held_.size(); }
-
- private:
-  std::string held_;  // at most 3 bytes
 };
 
 }  // namespace sluice

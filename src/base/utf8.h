@@ -51,4 +51,17 @@ size_t AppendWholeCharacters(std::string_view bytes, std::string& out);
   return (lead & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3);
 }
 
+// Cuts a byte stream into whole UTF-8 characters: holds an incomplete tail back, replaces invalid
+// bytes by U+FFFD (one per maximal subpart, Unicode 15 §3.9). The concatenation of all results is
+// valid UTF-8 whatever comes in.
+class Utf8Stream {
+ public:
+  [[nodiscard]] std::string Append(std::string_view bytes);
+  [[nodiscard]] std::string Flush();  // the held tail as U+FFFD, or nothing
+  [[nodiscard]] size_t num_held() const { return held_.size(); }
+
+ private:
+  std::string held_;  // at most 3 bytes
+};
+
 }  // namespace sluice

@@ -1,8 +1,6 @@
-#include "tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <cstring>
-
-#include "tokenizer/tokenizer.h"
 
 namespace sluice {
 namespace {
