@@ -157,10 +157,10 @@ SLUICE_INLINE void HalfDots(const uint8_t* w, const int8_t* q, const int32_t* su
       const __m256i hi = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
 #pragma GCC unroll 16
       for (int m = 0; m < kRows; ++m) {
-        pairs[m] = _mm256_add_epi16(
-            pairs[m],
-            _mm256_add_epi16(_mm256_maddubs_epi16(lo, BroadcastWord(q + m * 32 + 4 * j)),
-                             _mm256_maddubs_epi16(hi, BroadcastWord(q + m * 32 + 16 + 4 * j))));
+        const __m256i sum_lo = _mm256_maddubs_epi16(lo, BroadcastWord(q + m * 32 + 4 * j));
+        const __m256i sum_hi = _mm256_maddubs_epi16(hi, BroadcastWord(q + m * 32 + 16 + 4 * j));
+        pairs[m] = _mm256_add_epi16(pairs[m], _mm256_add_epi16(sum_lo, sum_hi));
+        asm("" : "+x"(pairs[m]));  // else g++ adds in another order and spills 20 registers
       }
     }
 #pragma GCC unroll 16

@@ -97,6 +97,50 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
   }
 }
 
+#elif defined(SLUICE_ISA_AVX2)
+
+SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& out, int64_t at,
+                                  int64_t step) {
+  const __m256i magnitude = _mm256_set1_epi32(kAbs);
+  const __m256i order =
+      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // undoes the packs' interleaving
+  int32_t bits[16] = {};
+  for (int i = 0; i < n; ++i) {
+    const auto* p = reinterpret_cast<const __m256i*>(x + i * kBlock);
+    __m256i most = _mm256_setzero_si256();
+    for (int j = 0; j < 4; ++j) {
+      most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256(p + j), magnitude));
+    }
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    bits[i] = _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+  }
+  const Scales s = ScalesOf(Load(bits));
+  float scale[16];
+  float inverse[16];
+  Store(scale, s.scale);
+  Store(inverse, s.inverse);
+  for (int i = 0; i < n; ++i) {
+    const __m256 k = _mm256_set1_ps(inverse[i]);
+    __m256i v[4];
+    for (int j = 0; j < 4; ++j)
+      v[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i * kBlock + 8 * j), k));
+    const __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    const int64_t to = at + i * step;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.q + to * kBlock),
+                        _mm256_permutevar8x32_epi32(bytes, order));
+    const __m256i sums =
+        _mm256_add_epi32(_mm256_add_epi32(v[0], v[1]), _mm256_add_epi32(v[2], v[3]));
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    const int32_t sum = _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+    out.scale[to] = scale[i];
+    out.scaled_sum[to] = scale[i] * static_cast<float>(sum);
+    out.sum[to] = sum;
+  }
+}
+
 #else
 
 SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& out, int64_t at,
