@@ -211,7 +211,7 @@ void Engine::SubmitSteps() {
 }
 
 void Engine::FinishStep() {
-  const absl::StatusOr<StepResult> result = executor_->Wait(in_flight_.front().step);
+  absl::StatusOr<StepResult> result = executor_->Wait(in_flight_.front().step);
   if (!result.ok()) {
     Fail(result.status());
     return;
@@ -220,7 +220,7 @@ void Engine::FinishStep() {
   in_flight_.pop_front();
   const absl::Time now = clock_.Now();
   metrics_.CountStep(step.num_tokens, result->device_time);
-  for (const SequenceUpdate& update : scheduler_.Apply(*result)) Take(update, now);
+  for (const SequenceUpdate& update : scheduler_.Apply(*std::move(result))) Take(update, now);
   const double seconds = std::max(absl::ToDoubleSeconds(now - step.began), 1e-6);
   const double rate = static_cast<double>(step.num_tokens) / seconds;
   const double weight = std::min(1.0, seconds / 2.0);
