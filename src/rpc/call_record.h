@@ -20,7 +20,9 @@
 
 namespace sluice::rpc {
 
-// What the calls share. Outlives them all.
+// What the calls share. Owners: the server, and every call, for work of a call that waits on the
+// prepare pool may outlive the server. The things pointed to outlive all calls, but for the pump,
+// which only calls that are not finished touch.
 struct Environment {
   Service* service;
   const ApiKeys* keys;
@@ -36,6 +38,7 @@ struct Environment {
 // Not thread-safe: its call guards it. The context may be touched until the call has been finished.
 class CallRecord {
  public:
+  // `env` outlives the record.
   CallRecord(Environment* env, std::string_view method, grpc::CallbackServerContext* context);
   // Writes the log line and counts the call.
   ~CallRecord();

@@ -163,9 +163,9 @@ bool GenerateCall::BeginWrite(const google::protobuf::Message& message, grpc::By
   return true;
 }
 
-UnaryGenerate::UnaryGenerate(Environment* env, grpc::CallbackServerContext* context,
+UnaryGenerate::UnaryGenerate(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
                              grpc::ByteBuffer* response)
-    : GenerateCall(env, "Generate", context), response_(response) {}
+    : GenerateCall(std::move(env), "Generate", context), response_(response) {}
 
 void UnaryGenerate::Take(Accepted accepted) {
   answer_.set_request_id(record_.request_id());
@@ -187,8 +187,9 @@ void UnaryGenerate::WritePending() {
   if (BeginWrite(answer_, *response_)) FinishLocked(absl::OkStatus());
 }
 
-StreamGenerate::StreamGenerate(Environment* env, grpc::CallbackServerContext* context)
-    : GenerateCall(env, "GenerateStream", context) {}
+StreamGenerate::StreamGenerate(std::shared_ptr<Environment> env,
+                               grpc::CallbackServerContext* context)
+    : GenerateCall(std::move(env), "GenerateStream", context) {}
 
 void StreamGenerate::Take(Accepted accepted) {
   v1::Accepted& message = *pending_.emplace_back().event.mutable_accepted();

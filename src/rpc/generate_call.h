@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -32,8 +33,9 @@ class GenerateCall : public EventSink, public std::enable_shared_from_this<Gener
   void Sweep(absl::Time now) final;
 
  protected:
-  GenerateCall(Environment* env, std::string_view method, grpc::CallbackServerContext* context)
-      : env_(env), record_(env, method, context) {}
+  GenerateCall(std::shared_ptr<Environment> env, std::string_view method,
+               grpc::CallbackServerContext* context)
+      : env_(std::move(env)), record_(env_.get(), method, context) {}
 
   // The client has gone, or cannot be written to: Service::Cancel at once, and the RPC finishes.
   void Abandon();
@@ -53,7 +55,7 @@ class GenerateCall : public EventSink, public std::enable_shared_from_this<Gener
   bool BeginWrite(const google::protobuf::Message& message, grpc::ByteBuffer& buffer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  Environment* const env_;
+  const std::shared_ptr<Environment> env_;  // before record_, which uses it to the last
   Mutex mutex_;
   CallRecord record_ ABSL_GUARDED_BY(mutex_);
   std::optional<End> end_ ABSL_GUARDED_BY(mutex_);
@@ -79,7 +81,8 @@ class GenerateCall : public EventSink, public std::enable_shared_from_this<Gener
 // The answer at once.
 class UnaryGenerate final : public grpc::ServerUnaryReactor, public GenerateCall {
  public:
-  UnaryGenerate(Environment* env, grpc::CallbackServerContext* context, grpc::ByteBuffer* response);
+  UnaryGenerate(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
+                grpc::ByteBuffer* response);
   void OnCancel() override { Abandon(); }
   void OnDone() override { Done(); }
 
@@ -98,7 +101,7 @@ class UnaryGenerate final : public grpc::ServerUnaryReactor, public GenerateCall
 class StreamGenerate final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                              public GenerateCall {
  public:
-  StreamGenerate(Environment* env, grpc::CallbackServerContext* context);
+  StreamGenerate(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context);
   void OnCancel() override { Abandon(); }
   void OnWriteDone(bool ok) override;
   void OnDone() override { Done(); }

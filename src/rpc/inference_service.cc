@@ -48,9 +48,12 @@ absl::StatusOr<grpc::ByteBuffer> ListModelsBytes(const Service& service,
 class FunctionCall final : public grpc::ServerUnaryReactor,
                            public std::enable_shared_from_this<FunctionCall> {
  public:
-  FunctionCall(Environment* env, std::string_view name, Method method,
+  FunctionCall(std::shared_ptr<Environment> env, std::string_view name, Method method,
                grpc::CallbackServerContext* context, grpc::ByteBuffer* response)
-      : env_(env), method_(method), record_(env, name, context), response_(response) {}
+      : env_(std::move(env)),
+        method_(method),
+        record_(env_.get(), name, context),
+        response_(response) {}
 
   void Start(const grpc::ByteBuffer& request) {
     self_ = shared_from_this();
@@ -74,7 +77,7 @@ class FunctionCall final : public grpc::ServerUnaryReactor,
     Finish(record_.Close(answer.status()));
   }
 
-  Environment* const env_;
+  const std::shared_ptr<Environment> env_;  // before record_, which uses it to the last
   const Method method_;
   CallRecord record_;
   grpc::ByteBuffer* const response_;
@@ -83,7 +86,8 @@ class FunctionCall final : public grpc::ServerUnaryReactor,
       self_;  // gRPC's share, until OnDone; the other owner is work on the prepare pool
 };
 
-grpc::ServerUnaryReactor* StartFunction(Environment* env, std::string_view name, Method method,
+grpc::ServerUnaryReactor* StartFunction(const std::shared_ptr<Environment>& env,
+                                        std::string_view name, Method method,
                                         grpc::CallbackServerContext* context,
                                         const grpc::ByteBuffer* request,
                                         grpc::ByteBuffer* response) {

@@ -6,6 +6,9 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <memory>
+#include <utility>
+
 #include "rpc/call_record.h"
 #include "sluice/v1/inference.grpc.pb.h"
 
@@ -19,10 +22,10 @@ using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
                 v1::Inference::WithRawCallbackMethod_ListModels<v1::Inference::Service>>>>>;
 }  // namespace internal
 
-// Thread-safe. `env` outlives every call.
+// Thread-safe.
 class InferenceService final : public internal::RawInference {
  public:
-  explicit InferenceService(Environment* env) : env_(env) {}
+  explicit InferenceService(std::shared_ptr<Environment> env) : env_(std::move(env)) {}
 
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
@@ -40,7 +43,7 @@ class InferenceService final : public internal::RawInference {
                                        grpc::ByteBuffer* response) override;
 
  private:
-  Environment* const env_;
+  const std::shared_ptr<Environment> env_;  // owners: see Environment
 };
 
 }  // namespace sluice::rpc

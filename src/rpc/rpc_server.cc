@@ -115,15 +115,15 @@ void SetLimits(const Config& config, grpc::ServerBuilder& builder) {
 RpcServer::RpcServer(const Config& config, Service* service, const ApiKeys* keys, Metrics* metrics,
                      const Clock* clock)
     : pump_(std::make_unique<rpc::EventPump>(&metrics->orphans)),
-      env_{.service = service,
-           .keys = keys,
-           .metrics = metrics,
-           .clock = clock,
-           .pump = pump_.get(),
-           .write_timeout = absl::Seconds(config.write_timeout_s),
-           .default_deadline = absl::Seconds(config.default_deadline_s),
-           .max_calls = config.max_connections},
-      inference_(&env_),
+      inference_(std::shared_ptr<rpc::Environment>(
+          new rpc::Environment{.service = service,
+                               .keys = keys,
+                               .metrics = metrics,
+                               .clock = clock,
+                               .pump = pump_.get(),
+                               .write_timeout = absl::Seconds(config.write_timeout_s),
+                               .default_deadline = absl::Seconds(config.default_deadline_s),
+                               .max_calls = config.max_connections})),
       health_(service) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config, Service* service,

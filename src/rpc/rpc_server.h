@@ -55,7 +55,6 @@ class RpcServer {
 
   std::unique_ptr<rpc::Certificates> certificates_;
   std::unique_ptr<rpc::EventPump> pump_;
-  rpc::Environment env_;
   rpc::InferenceService inference_;
   rpc::HealthService health_;
   std::unique_ptr<grpc::Server> server_;

@@ -137,10 +137,23 @@ absl::StatusOr<Text> FakeService::Detokenize(const std::string& /*model*/,
 
 absl::Status FakeService::RunPrepared(std::function<void()> work) {
   if (prepare_full.load()) return absl::ResourceExhaustedError("the prepare queue is full");
-  num_prepared.fetch_add(1);
   const MutexLock lock(mutex_);
+  num_prepared.fetch_add(1);
+  if (hold_prepared.load()) {
+    held_.push_back(std::move(work));
+    return absl::OkStatus();
+  }
   pool_.emplace_back(std::move(work));
   return absl::OkStatus();
+}
+
+void FakeService::RunHeld() {
+  std::vector<std::function<void()>> held;
+  {
+    const MutexLock lock(mutex_);
+    held.swap(held_);
+  }
+  for (const auto& work : held) work();
 }
 
 std::vector<ModelDescription> FakeService::ListModels() const {

@@ -39,8 +39,11 @@ class FakeService final : public Service {
   // Whether Cancel is answered with an End, as the engine does.
   std::atomic<bool> end_on_cancel{true};
   std::atomic<bool> prepare_full{false};
+  std::atomic<bool> hold_prepared{false};  // work waits for RunHeld
   std::atomic<bool> live{true}, ready{true};
   std::atomic<int> num_prepared{0};
+
+  void RunHeld();
 
   // The n-th call of Generate (from 0), once it is there. Fails the test after 10 s.
   Call WaitForCall(size_t n = 0);
@@ -66,6 +69,7 @@ class FakeService final : public Service {
   std::vector<Call> calls_ ABSL_GUARDED_BY(mutex_);
   std::map<CallId, size_t> cancels_ ABSL_GUARDED_BY(mutex_);
   std::set<CallId> ended_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> held_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> pool_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -143,6 +143,21 @@ TEST_F(LimitsTest, AnEngineThatNeverSaysEndDoesNotHoldUpTheProcess) {
   EXPECT_FALSE(reader->Finish().ok());
 }
 
+TEST_F(LimitsTest, WorkOfACallThatWaitsOnThePreparePoolMayOutliveTheServer) {
+  service_.hold_prepared = true;
+  StartServer();
+  const auto stub = Stub();
+  grpc::ClientContext context;
+  const auto reader = stub->GenerateStream(&context, TextRequest(std::string(200'000, 'a')));
+  ASSERT_TRUE(Eventually([this] { return service_.num_prepared == 1; }));
+  server_->Shutdown(absl::Now());
+  server_ = nullptr;
+  service_.RunHeld();
+  EXPECT_TRUE(service_.calls().empty());
+  EXPECT_FALSE(reader->Finish().ok());
+  EXPECT_EQ(metrics_->orphans.OpenStreams(), 0);
+}
+
 TEST_F(LimitsTest, FreshServersListenOnTheSamePortAgain) {
   AnswerAll();
   StartServer();
