@@ -21,6 +21,7 @@ void Generation::Push(StreamEvent& event) {
     OnAccepted(std::move(*accepted));
   } else {
     end_ = std::move(std::get<End>(event.event));
+    if (!why_cancelled_.ok() && absl::IsCancelled(end_->status)) end_->status = why_cancelled_;
   }
 }
 
@@ -72,6 +73,11 @@ void Generation::AppendChunk(std::string_view payload) {
   wire_->Append({size.data(), size.size()});
   wire_->Append(payload);
   wire_->Append("\r\n");
+}
+
+void Generation::CancelBecause(absl::Status why) {
+  if (!cancelled_) why_cancelled_ = std::move(why);
+  Cancel();
 }
 
 void Generation::Cancel() {

@@ -32,6 +32,8 @@ class Generation final : public StreamSink {
   void Push(StreamEvent& event) override;
   void Flush() override;
   void Cancel() override;
+  // Cancels because of the server, not the client, who is told so.
+  void CancelBecause(absl::Status why);
 
   [[nodiscard]] bool ended() const { return end_.has_value(); }
   // Whether the response's head is out, so that an error can only be told in the stream.
@@ -54,6 +56,7 @@ class Generation final : public StreamSink {
   const Clock* const clock_;
   CallId call_ = 0;
   bool cancelled_ = false;
+  absl::Status why_cancelled_;  // not OK: the server's reason
   StreamedAnswer streamed_;
   WholeAnswer whole_;
   std::optional<Accepted> accepted_;

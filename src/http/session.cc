@@ -56,9 +56,11 @@ void Session::Spawn(std::shared_ptr<Session> session) {
   asio::co_spawn(self->shard_.io(), run, asio::detached);
 }
 
+absl::Status Session::Stopping() { return absl::UnavailableError("the server is going down"); }
+
 void Session::Stop(bool hard) {
   stopping_ = true;
-  if (generation_ != nullptr) generation_->Cancel();
+  if (generation_ != nullptr) generation_->CancelBecause(Stopping());
   if (hard) wire_.Break();
   wire_.Wake();
 }
@@ -121,7 +123,7 @@ asio::awaitable<absl::Status> Session::ReadHeader() {
 
 asio::awaitable<absl::Status> Session::ReadBody() {
   if (parser_->done()) co_return absl::OkStatus();
-  if (!parser_->Header("expect").empty() && wire_.input().empty()) {
+  if (!exchange_.http_1_0 && !parser_->Header("expect").empty() && wire_.input().empty()) {
     wire_.Append("HTTP/1.1 100 Continue\r\n\r\n");
     wire_.Flush();
   }

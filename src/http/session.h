@@ -49,7 +49,7 @@ class Session : public std::enable_shared_from_this<Session> {
     std::string error_code;
     std::optional<Usage> usage;
     std::string_view finish;
-    absl::Duration ttft = absl::InfiniteDuration();
+    absl::Duration ttft;  // 0: no token came
   };
 
   // session.cc: the connection and the frame of a request
@@ -66,6 +66,8 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<void> SendError(const absl::Status& status, absl::Duration retry_after);
   void AppendCommonHeaders(std::string& head) const;
   void LogExchange();
+
+  static absl::Status Stopping();  // the reason given to what a shutdown cancels
 
   // session_routes.cc: what the routes do
   asio::awaitable<Response> Handle();

@@ -36,8 +36,7 @@ absl::StatusOr<absl::Time> Session::Deadline() const {
 asio::awaitable<absl::StatusOr<OpenAiRequest>> Session::ParseBody(Endpoint endpoint) {
   const std::string& body = parser_->body();
   const int max_depth = context_.config.max_json_depth;
-  absl::StatusOr<OpenAiRequest> request =
-      absl::UnavailableError("the request was not parsed: the server is stopping");
+  absl::StatusOr<OpenAiRequest> request = Stopping();
   if (body.size() <= kInlineJsonBytes) {
     request = ParseGenerate(endpoint, body, max_depth);
   } else {
@@ -116,7 +115,7 @@ asio::awaitable<void> Session::Generate(Endpoint endpoint) {
       std::make_unique<Generation>(MakeOptions(*request), context_.service, &wire_, context_.clock);
   tag_ = shard_.Register(generation_.get());
   generation_->Started(context_.service->Generate(std::move(request->generate), &shard_, tag_));
-  if (stopping_) generation_->Cancel();
+  if (stopping_) generation_->CancelBecause(Stopping());
   // A stream's bytes go out from Generation::Flush meanwhile.
   while (!generation_->ended()) co_await wire_.Wait();
   while (generation_->head_sent() && !wire_.closed() &&
@@ -126,7 +125,8 @@ asio::awaitable<void> Session::Generate(Endpoint endpoint) {
   const End& end = generation_->end();
   exchange_.usage = end.usage;
   exchange_.finish = FinishReasonName(end.reason);
-  exchange_.ttft = generation_->first_token_time() - exchange_.begin;
+  const absl::Time first_token = generation_->first_token_time();
+  if (first_token != absl::InfiniteFuture()) exchange_.ttft = first_token - exchange_.begin;
   if (wire_.closed()) {
     exchange_.status = 499;
   } else if (!end.status.ok()) {

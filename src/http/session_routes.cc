@@ -91,7 +91,7 @@ asio::awaitable<absl::Status> Session::OnPreparePool(std::function<void()> work)
 }
 
 asio::awaitable<Response> Session::Tokenize() {
-  Response response = ErrorResponse(absl::UnavailableError("the server is stopping"));
+  Response response = ErrorResponse(Stopping());
   const std::string& body = parser_->body();
   const Config& config = context_.config;
   const Service& service = *context_.service;
@@ -111,7 +111,7 @@ asio::awaitable<Response> Session::Tokenize() {
 }
 
 asio::awaitable<Response> Session::Detokenize() {
-  Response response = ErrorResponse(absl::UnavailableError("the server is stopping"));
+  Response response = ErrorResponse(Stopping());
   const std::string& body = parser_->body();
   const Config& config = context_.config;
   const Service& service = *context_.service;

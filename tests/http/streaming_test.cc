@@ -258,5 +258,17 @@ TEST_F(Streaming, ShutdownEndsARunningStreamWithAnError) {
   EXPECT_EQ(service.num_cancels(), 1U);
 }
 
+TEST_F(Streaming, ShutdownTellsWhoWaitsForAWholeAnswer) {
+  Start();
+  RawClient client(server->port());
+  client.Send(Post("/v1/chat/completions", kChatBody));
+  ASSERT_TRUE(service.WaitForCalls(1));
+  server->Shutdown();
+  const auto response = client.Read();
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->status, 503);
+  EXPECT_EQ(response->headers.at("retry-after"), "1");
+}
+
 }  // namespace
 }  // namespace sluice
