@@ -23,11 +23,11 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kBlockTokens = 16, kMaxTokens = 1024, kMaxRows = 32, kNumBlocks = 256;
+constexpr int32_t kBlockTokens = 16, kMaxTokens = 1536, kMaxRows = 32, kNumBlocks = 256;
 // Where the oracle's best two logits are nearer than this, rounding may swap them: three standard
 // deviations of the difference of two logits whose error is kRmsLogitError each (measured,
 // docs/performance.md).
-constexpr double kRmsLogitError = 0.30;
+constexpr double kRmsLogitError = 0.12;
 constexpr double kMaxGapToDiffer = 3 * 1.4142 * kRmsLogitError;
 
 // Feeds each sequence its given tokens one at a time, all sequences in one step, and shows every
@@ -129,7 +129,7 @@ TEST(Greedy, EqualsTheOracleForEightPrompts) {
   });
   std::printf("%d of %d greedy tokens equal\n", num_equal, num_equal + num_close);
   EXPECT_EQ(num_equal + num_close, 8 * 64);
-  EXPECT_LE(num_close, 10);
+  EXPECT_GE(num_equal, 492) << "less than 96 % of the tokens";
 }
 
 double LogSumExp(const float* logits, int32_t size) {
@@ -156,10 +156,18 @@ double TruncatedKl(const std::vector<std::pair<TokenId, float>>& top, const floa
 TEST(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
   const std::vector<TeacherSegment> segments = ReadTeacherSegments();
   std::vector<std::vector<TokenId>> sequences;
+  // Segments sampled from one prompt begin alike: what repeats the segment before is not counted
+  // again.
+  std::vector<size_t> num_repeated(segments.size(), 0);
   size_t num_positions = 0;
-  for (const TeacherSegment& segment : segments) {
-    sequences.push_back(segment.tokens);
-    num_positions += segment.tokens.size();
+  for (size_t s = 0; s < segments.size(); ++s) {
+    const std::vector<TokenId>& tokens = segments[s].tokens;
+    if (s > 0) {
+      const auto [end, unused] = std::ranges::mismatch(tokens, segments[s - 1].tokens);
+      num_repeated[s] = static_cast<size_t>(end - tokens.begin());
+    }
+    num_positions += tokens.size() - num_repeated[s];
+    sequences.push_back(tokens);
   }
   ASSERT_GE(num_positions, 2000U);
   TeacherForcing model;
@@ -176,20 +184,21 @@ TEST(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
   const int32_t vocab = model.vocab_size();
   model.Run(sequences, std::vector<size_t>(sequences.size(), 1),
             [&](size_t s, size_t position, const float* logits) {
-              const auto& top = segments[s].top[position];
-              kl[s] += TruncatedKl(top, logits, LogSumExp(logits, vocab));
-              num_same[s] +=
-                  std::max_element(logits, logits + vocab) - logits == top[0].first ? 1 : 0;
               if (dump.is_open()) {
                 const auto row_bytes = static_cast<std::streamoff>(vocab * sizeof(float));
                 dump.seekp(static_cast<std::streamoff>(offsets[s] + position) * row_bytes);
                 dump.write(reinterpret_cast<const char*>(logits), row_bytes);
               }
+              if (position < num_repeated[s]) return;
+              const auto& top = segments[s].top[position];
+              kl[s] += TruncatedKl(top, logits, LogSumExp(logits, vocab));
+              num_same[s] +=
+                  std::max_element(logits, logits + vocab) - logits == top[0].first ? 1 : 0;
             });
   double all_kl = 0;
   size_t all_same = 0;
   for (size_t s = 0; s < segments.size(); ++s) {
-    const auto size = static_cast<double>(segments[s].tokens.size());
+    const auto size = static_cast<double>(segments[s].tokens.size() - num_repeated[s]);
     std::printf("segment %zu: %.0f positions, mean KL >= %.3e, top-1 agreement %.2f %%\n", s, size,
                 kl[s] / size, 100 * static_cast<double>(num_same[s]) / size);
     all_kl += kl[s];

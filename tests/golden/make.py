@@ -26,7 +26,7 @@ import transformers
 
 TOP_K = 32
 NUM_OUTPUT = 64
-LICENCE_TOKENS = 700
+LICENCE_TOKENS = 1100
 SAMPLE_TOKENS = 90
 HERE = pathlib.Path(__file__).parent
 
@@ -128,22 +128,28 @@ def read_segments(path):
         at += 4 + 4 * n + n * top_k * 6
 
 
+def shared_prefix(before, ids):
+    """How many positions of ids repeat the segment before: they count once."""
+    return next((i for i, (a, b) in enumerate(zip(before, ids)) if a != b), min(len(before), len(ids)))
+
+
 def compare(model, segments, path):
     vocab = model.config.vocab_size
     ours = numpy.memmap(path, dtype="<f4", mode="r").reshape(-1, vocab)
-    at, kl, same, squares = 0, [], [], []
+    at, kl, same, squares, before = 0, [], [], [], []
     for number, ids in enumerate(segments):
-        theirs = logits_of(model, ids).double()
-        mine = torch.from_numpy(ours[at:at + len(ids)].copy()).double()
-        at += len(ids)
+        new = shared_prefix(before, ids)
+        theirs = logits_of(model, ids)[new:].double()
+        mine = torch.from_numpy(ours[at + new:at + len(ids)].copy()).double()
+        at, before = at + len(ids), ids
         p, q = torch.log_softmax(theirs, -1), torch.log_softmax(mine, -1)
         kl.append((p.exp() * (p - q)).sum(-1))
         same.append((theirs.argmax(-1) == mine.argmax(-1)).double())
         difference = (theirs - theirs.mean(-1, keepdim=True)) - (mine - mine.mean(-1, keepdim=True))
         squares.append(difference.square().mean(-1).sqrt())
-        print(f"segment {number}: {len(ids)} positions, mean KL {kl[-1].mean():.3e}, max {kl[-1].max():.3e}, "
+        print(f"segment {number}: {len(ids) - new} positions, mean KL {kl[-1].mean():.3e}, max {kl[-1].max():.3e}, "
               f"top-1 {100 * same[-1].mean():.2f} %, rms logit error {squares[-1].mean():.4f}")
-    print(f"all: {at} positions, mean KL {torch.cat(kl).mean():.3e}, top-1 {100 * torch.cat(same).mean():.2f} %, "
+    print(f"all: {len(torch.cat(kl))} positions, mean KL {torch.cat(kl).mean():.3e}, top-1 {100 * torch.cat(same).mean():.2f} %, "
           f"rms logit error {torch.cat(squares).mean():.4f}")
 
 
