@@ -33,7 +33,7 @@ class Ops {
   // Stacks parts with equal cols into one linear op whose output columns follow each other; repacks where it pays. The
   // parts' memory must outlive the Ops. Errors: InvalidArgument for shapes the backend cannot hold.
   virtual absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) = 0;
-  // A 1-D weight, converted to f32.
+  // A 1-D weight, copied and converted to f32.
   virtual absl::StatusOr<Vector> LoadVector(const WeightView& weight) = 0;
   // Zeroed memory of the backend, 64-byte aligned, freed with the Ops. Errors: ResourceExhausted.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
@@ -54,8 +54,8 @@ class Ops {
   // Sum of squares: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source: arXiv:1910.07467 eq. 4.
   virtual void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) = 0;
 
-  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual [rows,N]; out may be
-  // residual, neither may alias x. Quantised weights: x is rounded to int8 with one f32 scale per 32 (amax/127, ties to
+  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual [rows,N]; a residual of
+  // stride 0 is one row for all (a bias); out may be residual, neither may alias x. Quantised weights: x is rounded to int8 with one f32 scale per 32 (amax/127, ties to
   // even); blocks ascending, one accumulator: acc = fma(float(I), d*sx, acc), then for Q4_1 acc = fma(m, sx*sum(a), acc).
   // Float weights: see kernels/cpu/linear_float.cc. Residual is added last.
   virtual void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) = 0;
