@@ -54,10 +54,11 @@ class Ops {
   // Sum of squares: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source: arXiv:1910.07467 eq. 4.
   virtual void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) = 0;
 
-  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual [rows,N]; a residual of
-  // stride 0 is one row for all (a bias); out may be residual, neither may alias x. Quantised weights: x is rounded to int8 with one f32 scale per 32 (amax/127, ties to
-  // even); blocks ascending, one accumulator: acc = fma(float(I), d*sx, acc), then for Q4_1 acc = fma(m, sx*sum(a), acc).
-  // Float weights: see kernels/cpu/linear_float.cc. Residual is added last.
+  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual [rows,N]; a residual
+  // of stride 0 is one row for all (a bias); out may be residual, neither may alias x. Residual is added last.
+  // Quantised weights: x is rounded to int8 with one f32 scale per 32 (amax/127, ties to even); blocks ascending, one
+  // accumulator: acc = fma(float(I), d*sx, acc), then for Q4_1 acc = fma(m, sx*sum(a), acc). Float weights: see
+  // kernels/cpu/isa/linear_float.cc.
   virtual void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) = 0;
 
   // Rotates the q and k heads of qkv [T, (Hq + 2 Hkv) * H] by each token's position, in place, and stores k and v into
