@@ -100,8 +100,9 @@ void Engine::Run() {
     } else if (!device_failed_ && scheduler_.HasSequences()) {
       absl::SleepFor(absl::Milliseconds(1));  // nothing can run: health shows it, the core does not burn
     }
+    PublishMetrics();  // first: a client that has seen its End finds the metrics say so
     PublishEvents();
-    PublishState();
+    PublishState();  // last: idle() must not be true while an End is still in our hands
   }
   std::vector<Call*> calls;
   for (auto& [id, call] : calls_) calls.push_back(call.get());
@@ -357,7 +358,7 @@ void Engine::PublishEvents() {
   outbox_.clear();
 }
 
-void Engine::PublishState() {
+void Engine::PublishMetrics() {
   const SchedulerStats stats = scheduler_.stats();
   metrics_.SetEngine({.running = stats.num_running,
                       .waiting = stats.num_waiting,
@@ -368,6 +369,10 @@ void Engine::PublishState() {
                       .preemptions = stats.num_preemptions,
                       .prefix_queries = stats.prefix_queries,
                       .prefix_hits = stats.prefix_hits});
+}
+
+void Engine::PublishState() {
+  const SchedulerStats stats = scheduler_.stats();
   const MutexLock lock(mutex_);
   queued_sequences_ = stats.num_waiting;
   queued_tokens_ = stats.num_waiting_tokens;

@@ -102,6 +102,7 @@ class Engine {
   void EndCall(Call& call, absl::Status status, FinishReason reason);
   void Fail(const absl::Status& error);
   void Emit(const Request& request, std::variant<Accepted, TokenEvent, End> event);
+  void PublishMetrics();
   void PublishEvents();
   void PublishState();
 

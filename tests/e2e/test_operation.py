@@ -33,6 +33,8 @@ def generate(server, max_tokens: int, out: dict):
             out["status"], out["body"] = response.status, json.load(response)
     except urllib.error.HTTPError as error:
         out["status"], out["body"], out["headers"] = error.code, json.load(error), error.headers
+    except (OSError, http.client.HTTPException) as error:  # the server was ended under the request
+        out["error"] = error
 
 
 def in_background(server, max_tokens: int):

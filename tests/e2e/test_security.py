@@ -98,12 +98,22 @@ def bearer(key: str) -> dict:
     return {"Authorization": f"Bearer {key}"}
 
 
+def listening_addresses(port: int) -> list[str]:
+    """Local addresses of listening sockets, as the kernel's tables write them (IPv4 as a little-endian word)."""
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table) as lines:
+            rows = [line.split() for line in lines]
+        found += [row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port]
+    return found
+
+
 def test_it_listens_on_loopback_only(server):
     for port in (server.port, server.grpc_port):
-        with open("/proc/net/tcp") as table:
-            listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
-        mine = [address for address in listening if int(address.split(":")[1], 16) == port]
-        assert mine and all(address.startswith("0100007F") for address in mine)
+        addresses = listening_addresses(port)
+        assert addresses
+        for address in addresses:  # 127.0.0.1, or the same mapped into IPv6
+            assert address in ("0100007F", "0000000000000000FFFF00000100007F")
 
 
 def test_keys_on_both_protocols_and_reload(start, tmp_path, stubs):
