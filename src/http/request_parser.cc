@@ -70,7 +70,7 @@ std::string_view Std(boost::beast::string_view s) { return {s.data(), s.size()};
 struct RequestParser::Impl {
   RequestLimits limits;
   http::request_parser<GrowingBody> parser;
-  bool framing_checked = false;
+  size_t header_bytes = 0;
 };
 
 RequestParser::RequestParser(const RequestLimits& limits) : impl_(std::make_unique<Impl>()) {
@@ -101,6 +101,12 @@ absl::StatusOr<size_t> RequestParser::Parse(std::string_view data) {
         parser.put(boost::asio::buffer(data.data() + taken, data.size() - taken), error);
     taken += n;
     if (error && error != http::error::need_more) return ToStatus(error, impl_->limits);
+    if (!header_was_done) impl_->header_bytes += n;
+    // Beast counts the first line apart from the fields, and so lets a header pass that is larger
+    // by that line if it comes in one piece.
+    if (impl_->header_bytes > static_cast<size_t>(impl_->limits.max_header_bytes)) {
+      return ToStatus(http::error::header_limit, impl_->limits);
+    }
     if (!header_was_done && parser.is_header_done()) {
       const absl::Status framing = CheckFraming();
       if (!framing.ok()) return framing;

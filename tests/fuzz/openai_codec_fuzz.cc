@@ -42,7 +42,9 @@ std::string JoinedDeltas(std::string_view stream) {
     Check(end != std::string_view::npos && stream.starts_with("data: "));
     const boost::json::value chunk = MustParse(stream.substr(6, end - 6));
     const auto& delta = chunk.at("choices").at(0).at("delta").as_object();
-    if (const auto* content = delta.if_contains("content")) text += content->as_string().c_str();
+    if (const auto* content = delta.if_contains("content")) {
+      text.append(content->as_string().data(), content->as_string().size());
+    }
     stream.remove_prefix(end + 2);
   }
   return text;
@@ -73,7 +75,7 @@ void CheckAnswer(std::string_view bytes) {
   Check(sluice::IsValidUtf8(stream));
   const boost::json::value answer = MustParse(whole.Json({}));
   const auto& message = answer.at("choices").at(0).at("message").at("content").as_string();
-  Check(JoinedDeltas(stream) == message.c_str());  // up to a NUL, which C strings end at
+  Check(JoinedDeltas(stream) == std::string_view(message.data(), message.size()));
 }
 
 }  // namespace

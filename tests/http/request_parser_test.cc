@@ -97,6 +97,21 @@ TEST(RequestParser, RefusesWithTheRightNumber) {
   EXPECT_EQ(RefusalOf(chunked + "3\r\nabcd\r\n0\r\n\r\n"), 400);
 }
 
+TEST(RequestParser, HeaderLimitIsExactHoweverTheBytesCome) {
+  for (const size_t size : {size_t{511}, size_t{512}, size_t{513}, size_t{530}}) {
+    std::string head = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+    head += std::string(size - head.size() - 4, 'x') + "\r\n\r\n";
+    for (const size_t step : {size_t{1}, size_t{7}, size_t{511}, size_t{1000}}) {
+      RequestParser parser(kLimits);
+      const auto rest = Feed(parser, head, step);
+      EXPECT_EQ(rest.ok(), size <= 512) << size << " in steps of " << step;
+      if (!rest.ok()) {
+        EXPECT_EQ(ToWireError(rest.status()).http_status, 431);
+      }
+    }
+  }
+}
+
 TEST(RequestParser, KnowsWhetherTheConnectionGoesOn) {
   const auto keep_alive = [](std::string_view head) {
     RequestParser parser(kLimits);

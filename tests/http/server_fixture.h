@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/json.hpp>
 #include <memory>
 #include <string>
 
@@ -54,6 +55,19 @@ class ServerFixture : public testing::Test {
   std::unique_ptr<ApiKeys> keys;
   std::unique_ptr<HttpServer> server;
 };
+
+// The text that a chat's stream brought, whatever its chunks.
+inline std::string JoinedContent(const RawResponse& response) {
+  std::string text;
+  for (const std::string& event : response.Events()) {
+    if (event == "[DONE]") break;
+    const boost::json::value chunk = boost::json::parse(event);
+    const auto& delta = chunk.at("choices").at(0).at("delta").as_object();
+    if (const auto* content = delta.if_contains("content"))
+      text += std::string(content->as_string());
+  }
+  return text;
+}
 
 inline const std::string kChatBody =
     R"({"model":"default","messages":[{"role":"user","content":"hi"}]})";

