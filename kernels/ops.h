@@ -1,12 +1,14 @@
-// The contract of every operation: what it computes, over which shapes, which arguments may alias, and in which order it
-// reduces. How is each kernel file's business. Backends implement this class; src/model/transformer.cc is its caller.
+// The contract of every operation: what it computes, over which shapes, which arguments may alias,
+// and in which order it reduces. How is each kernel file's business. Backends implement this class;
+// src/model/transformer.cc is its caller.
 //
-// Order rule (promise 3): an output element is reduced in an order that depends only on the op, K and absolute KV
-// positions, never on T, R, row length, chunking or threads. The CPU backend's ISA forms give equal bits too.
+// Order rule (promise 3): an output element is reduced in an order that depends only on the op, K
+// and absolute KV positions, never on T, R, row length, chunking or threads. The CPU backend's ISA
+// forms give equal bits too.
 //
-// An Ops is driven by one thread. Load* and Allocate* are for start-up. Between BeginStep and Finish the ops only
-// enqueue: their views must stay valid, and results are there, only when Finish returns. The first failure is returned
-// once, by Finish. No step allocates.
+// An Ops is driven by one thread. Load* and Allocate* are for start-up. Between BeginStep and
+// Finish the ops only enqueue: their views must stay valid, and results are there, only when Finish
+// returns. The first failure is returned once, by Finish. No step allocates.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +22,10 @@ namespace sluice {
 
 struct RopeParams {
   int32_t rope_dim = 0;  // leading elements of each head that rotate; even
-  bool interleaved = false;  // pairs (2i, 2i+1), as GGUF llama files store them; else (i, i + rope_dim/2)
-  // cos and sin by position: [max_position][rope_dim/2] each, computed in double, rounded to f32 (see model/rope.cc).
+  bool interleaved =
+      false;  // pairs (2i, 2i+1), as GGUF llama files store them; else (i, i + rope_dim/2)
+  // cos and sin by position: [max_position][rope_dim/2] each, computed in double, rounded to f32
+  // (see model/rope.cc).
   const float* cos = nullptr;
   const float* sin = nullptr;
 };
@@ -30,58 +34,68 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // Stacks parts with equal cols into one linear op whose output columns follow each other; repacks where it pays. The
-  // parts' memory must outlive the Ops. Errors: InvalidArgument for shapes the backend cannot hold.
+  // Stacks parts with equal cols into one linear op whose output columns follow each other; repacks
+  // where it pays. The parts' memory must outlive the Ops. Errors: InvalidArgument for shapes the
+  // backend cannot hold.
   virtual absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) = 0;
   // A 1-D weight, copied and converted to f32.
   virtual absl::StatusOr<Vector> LoadVector(const WeightView& weight) = 0;
   // Zeroed memory of the backend, 64-byte aligned, freed with the Ops. Errors: ResourceExhausted.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
   // Bytes of one KV block of one layer.
-  [[nodiscard]] virtual int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads, int32_t head_dim) const = 0;
+  [[nodiscard]] virtual int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
+                                             int32_t head_dim) const = 0;
   // Slots [0, max_rows) for sampling over vocab_size logits. Once, before the first step.
   virtual absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) = 0;
 
   // Starts a step over `batch`; later ops take T, R, tokens, positions and tables from it.
   virtual void BeginStep(const BatchView& batch) = 0;
-  // Resets a slot: parameters, and penalty counts from the history. Runs before the step's Sample, after BeginStep.
+  // Resets a slot: parameters, and penalty counts from the history. Runs before the step's Sample,
+  // after BeginStep.
   virtual void InitSlot(const SlotView& slot) = 0;
 
   // out[t] = table[tokens[t]], dequantised. out [T,D] f32; table [V,D] as in the file.
   virtual void Embed(const WeightView& table, Tensor out) = 0;
 
   // out[r,i] = x[r,i] * weight[i] / sqrt(mean_i(x[r,i]^2) + eps). x, out [rows,D]; out may alias x.
-  // Sum of squares: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source: arXiv:1910.07467 eq. 4.
+  // Sum of squares: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source:
+  // arXiv:1910.07467 eq. 4.
   virtual void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) = 0;
 
-  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual [rows,N]; a residual
-  // of stride 0 is one row for all (a bias); out may be residual, neither may alias x. Residual is added last.
-  // Quantised weights: x is rounded to int8 with one f32 scale per 32 (amax/127, ties to even); blocks ascending, one
-  // accumulator: acc = fma(float(I), d*sx, acc), then for Q4_1 acc = fma(m, sx*sum(a), acc). Float weights: see
-  // kernels/cpu/isa/linear_float.cc.
+  // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual
+  // [rows,N]; a residual of stride 0 is one row for all (a bias); out may be residual, neither may
+  // alias x. Residual is added last. Quantised weights: x is rounded to int8 with one f32 scale per
+  // 32 (amax/127, ties to even); blocks ascending, one accumulator: acc = fma(float(I), d*sx, acc),
+  // then for Q4_1 acc = fma(m, sx*sum(a), acc). Float weights: see kernels/cpu/isa/linear_float.cc.
   virtual void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) = 0;
 
-  // Rotates the q and k heads of qkv [T, (Hq + 2 Hkv) * H] by each token's position, in place, and stores k and v into
-  // the row's KV blocks at that position. Source: arXiv:2104.09864 eq. 34.
-  virtual void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope, const KvLayer& kv) = 0;
+  // Rotates the q and k heads of qkv [T, (Hq + 2 Hkv) * H] by each token's position, in place, and
+  // stores k and v into the row's KV blocks at that position. Source: arXiv:2104.09864 eq. 34.
+  virtual void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
+                              const KvLayer& kv) = 0;
 
-  // out[t, h*H..] = softmax(scale * q[t,h] . K[0..positions[t]]) V for the row's cached and new positions (causal).
-  // q [T, Hq*H] (a column range of qkv); out [T, Hq*H]; query head h reads KV head h / (Hq/Hkv). KV positions are cut in
-  // partitions of 256 from 0; each gives max, sum and weighted V; partitions combine ascending (PagedAttention,
-  // arXiv:2309.06180; combination as in arXiv:2205.14135).
-  virtual void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv, Tensor out) = 0;
+  // out[t, h*H..] = softmax(scale * q[t,h] . K[0..positions[t]]) V for the row's cached and new
+  // positions (causal). q [T, Hq*H] (a column range of qkv); out [T, Hq*H]; query head h reads KV
+  // head h / (Hq/Hkv). KV positions are cut in partitions of 256 from 0; each gives max, sum and
+  // weighted V; partitions combine ascending (PagedAttention, arXiv:2309.06180; combination as in
+  // arXiv:2205.14135).
+  virtual void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
+                         Tensor out) = 0;
 
-  // out[t,f] = silu(gate_up[t,f]) * gate_up[t,F+f], silu(z) = z / (1 + exp(-z)). gate_up [T,2F]; out [T,F], no alias.
+  // out[t,f] = silu(gate_up[t,f]) * gate_up[t,F+f], silu(z) = z / (1 + exp(-z)). gate_up [T,2F];
+  // out [T,F], no alias.
   virtual void SiluMul(Tensor gate_up, Tensor out) = 0;
 
   // out[i] = x[last token of output_rows[i]]. x [T,D]; out [num_outputs,D].
   virtual void GatherOutputs(Tensor x, Tensor out) = 0;
 
-  // One token for each output row i from logits [num_outputs,V], by its slot: bias, penalties, min_tokens mask, then
-  // temperature 0: argmax (lowest id wins ties); else temperature, top_k, top_p, min_p, and the inverse CDF over the
-  // candidates in (logit descending, id ascending) order at a Philox4x32-10 draw keyed by (seed, choice,
-  // num_output_tokens[i]). Updates the slot's last token and counts. logits may be overwritten.
-  virtual void Sample(Tensor logits, std::span<const int32_t> num_output_tokens, std::span<SampleOut> out) = 0;
+  // One token for each output row i from logits [num_outputs,V], by its slot: bias, penalties,
+  // min_tokens mask, then temperature 0: argmax (lowest id wins ties); else temperature, top_k,
+  // top_p, min_p, and the inverse CDF over the candidates in (logit descending, id ascending) order
+  // at a Philox4x32-10 draw keyed by (seed, choice, num_output_tokens[i]). Updates the slot's last
+  // token and counts. logits may be overwritten.
+  virtual void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
+                      std::span<SampleOut> out) = 0;
 
   // Runs or awaits everything enqueued since BeginStep.
   virtual absl::Status Finish() = 0;

@@ -1,5 +1,5 @@
-// Plain views over memory that somebody else owns. Letters: T tokens and R rows of the step, D model_dim, F ffn_dim,
-// V vocab_size, L layers, Hq and Hkv query and KV heads, H head_dim.
+// Plain views over memory that somebody else owns. Letters: T tokens and R rows of the step, D
+// model_dim, F ffn_dim, V vocab_size, L layers, Hq and Hkv query and KV heads, H head_dim.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,13 @@ struct DTypeInfo {
   int32_t block_bytes;
 };
 [[nodiscard]] constexpr DTypeInfo GetDTypeInfo(DType dtype) {
-  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},   {"F16", 1, 2},    {"BF16", 1, 2},
+  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},
                                  {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20}};
   return kInfo[static_cast<int>(dtype)];
 }
 
-// A tensor as it lies in a model file: row-major, rows x cols, cols a multiple of the dtype's block. 1-D: rows == 1.
+// A tensor as it lies in a model file: row-major, rows x cols, cols a multiple of the dtype's
+// block. 1-D: rows == 1.
 struct WeightView {
   DType dtype = DType::kF32;
   int64_t rows = 0, cols = 0;
@@ -40,7 +41,9 @@ struct Tensor {
 
   [[nodiscard]] float* row(int64_t r) const { return data + r * stride; }
   // Columns [begin, begin + n) of every row.
-  [[nodiscard]] Tensor Columns(int32_t begin, int32_t n) const { return {data + begin, rows, n, stride}; }
+  [[nodiscard]] Tensor Columns(int32_t begin, int32_t n) const {
+    return {data + begin, rows, n, stride};
+  }
   [[nodiscard]] Tensor Rows(int32_t n) const { return {data, n, cols, stride}; }
 };
 
@@ -51,20 +54,23 @@ struct Linear {
   explicit operator bool() const { return impl != nullptr; }
 };
 
-// A learned vector, f32, in the backend's memory; made by Ops::LoadVector, owned by the Ops. data == nullptr: not there.
+// A learned vector, f32, in the backend's memory; made by Ops::LoadVector, owned by the Ops. data
+// == nullptr: not there.
 struct Vector {
   const float* data = nullptr;
   int32_t size = 0;
   explicit operator bool() const { return data != nullptr; }
 };
 
-// One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block is the backend's.
+// One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block
+// is the backend's.
 struct KvLayer {
   void* data = nullptr;
   int32_t num_blocks = 0, block_tokens = 0, num_kv_heads = 0, head_dim = 0;
 };
 
-// The step's plan as arrays (see src/step/batch_plan.h for their meaning); valid until Ops::Finish returns.
+// The step's plan as arrays (see src/step/batch_plan.h for their meaning); valid until Ops::Finish
+// returns.
 struct BatchView {
   int32_t num_tokens = 0, num_rows = 0;
   const int32_t* tokens = nullptr;       // [T]; -1: the token last sampled in the row's slot
@@ -75,7 +81,8 @@ struct BatchView {
   const int32_t* block_begin = nullptr;  // [R+1]
   const int32_t* slots = nullptr;        // [R]
   int32_t num_outputs = 0;               // rows that sample
-  const int32_t* output_rows = nullptr;  // [num_outputs] ascending row indexes; the row's last token is the one sampled from
+  const int32_t* output_rows =
+      nullptr;  // [num_outputs] ascending row indexes; the row's last token is the one sampled from
 };
 
 // How one slot samples. Pointers are copied from by Ops::InitSlot.
@@ -101,7 +108,7 @@ struct SlotView {
 inline constexpr int32_t kMaxLogprobs = 20;
 struct SampleOut {
   int32_t token = 0;
-  float logprob = 0;     // log-softmax of the raw logits at `token`; only if the slot wants logprobs
+  float logprob = 0;  // log-softmax of the raw logits at `token`; only if the slot wants logprobs
   int32_t num_top = 0;
   int32_t top_tokens[kMaxLogprobs] = {};
   float top_logprobs[kMaxLogprobs] = {};

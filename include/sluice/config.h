@@ -1,5 +1,6 @@
-// Every setting of a server. Field names are the flags (--http-port), the TOML keys (http-port) and, upper-cased after
-// SLUICE_, the environment variables (SLUICE_HTTP_PORT); src/apps/config.cc holds the one table with range and help.
+// Every setting of a server. Field names are the flags (--http-port), the TOML keys (http-port)
+// and, upper-cased after SLUICE_, the environment variables (SLUICE_HTTP_PORT); src/apps/config.cc
+// holds the one table with range and help.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,14 @@ namespace sluice {
 
 struct Config {
   // Model
-  std::string model;                 // path of a GGUF file
-  std::string served_model_name;     // empty: from the file
-  int32_t max_model_len = 0;         // tokens; 0: what the model allows, as far as KV memory holds it
+  std::string model;              // path of a GGUF file
+  std::string served_model_name;  // empty: from the file
+  int32_t max_model_len = 0;      // tokens; 0: what the model allows, as far as KV memory holds it
   // Backend
-  std::string cpu_isa = "auto";      // auto | avx512 | avx2 | scalar
-  int32_t threads = 0;               // kernel threads; 0: one a core
-  int64_t kv_cache_mib = 0;          // 0: a quarter of the memory that is free at start, at most what max_rows can use
+  std::string cpu_isa = "auto";  // auto | avx512 | avx2 | scalar
+  int32_t threads = 0;           // kernel threads; 0: one a core
+  int64_t kv_cache_mib =
+      0;  // 0: a quarter of the memory that is free at start, at most what max_rows can use
   // Scheduler
   int32_t max_rows = 32;
   int32_t max_step_tokens = 512;
@@ -25,32 +27,32 @@ struct Config {
   bool prefix_cache = true;
   // Front ends
   std::string host = "127.0.0.1";
-  int32_t http_port = 8000;          // 0: a free one, named in the ready line
-  int32_t grpc_port = 8001;          // 0: a free one; -1: no gRPC
-  int32_t admin_port = -1;           // loopback only; -1: none
-  bool admin_only_metrics = false;   // /metrics and health only on the admin port
+  int32_t http_port = 8000;         // 0: a free one, named in the ready line
+  int32_t grpc_port = 8001;         // 0: a free one; -1: no gRPC
+  int32_t admin_port = -1;          // loopback only; -1: none
+  bool admin_only_metrics = false;  // /metrics and health only on the admin port
   int32_t io_threads = 1;
   int32_t prepare_threads = 1;
   int32_t max_connections = 4096;
   int64_t max_body_bytes = 16 << 20;
   int64_t max_header_bytes = 16 << 10;
   int32_t max_json_depth = 32;
-  double read_timeout_s = 30;        // a whole request, from its first byte
-  double idle_timeout_s = 120;       // a kept-alive connection between requests
-  double write_timeout_s = 30;       // a client that takes nothing
-  double default_deadline_s = 0;     // of a request that names none; 0: none
+  double read_timeout_s = 30;     // a whole request, from its first byte
+  double idle_timeout_s = 120;    // a kept-alive connection between requests
+  double write_timeout_s = 30;    // a client that takes nothing
+  double default_deadline_s = 0;  // of a request that names none; 0: none
   // Security
-  std::string api_keys_file;         // lines "name sha256-hex tenant"; empty: no keys asked
-  std::string tls_cert, tls_key;     // PEM files; both or neither
-  std::string tls_client_ca;         // PEM file: clients must show a certificate signed by it
+  std::string api_keys_file;      // lines "name sha256-hex tenant"; empty: no keys asked
+  std::string tls_cert, tls_key;  // PEM files; both or neither
+  std::string tls_client_ca;      // PEM file: clients must show a certificate signed by it
   std::vector<std::string> cors_origin;
   // Operation
   double drain_timeout_s = 30;
-  double stall_timeout_s = 10;       // not ready when runnable work has not advanced for so long
-  std::string log_level = "info";    // trace | debug | info | warn | error
-  std::string log_format = "text";   // text | json
-  std::string metrics_alias;         // empty | vllm
-  std::string plant_fault;           // for tests of the server itself: leak-row | fail-step=N | stall-step=N
+  double stall_timeout_s = 10;      // not ready when runnable work has not advanced for so long
+  std::string log_level = "info";   // trace | debug | info | warn | error
+  std::string log_format = "text";  // text | json
+  std::string metrics_alias;        // empty | vllm
+  std::string plant_fault;  // for tests of the server itself: leak-row | fail-step=N | stall-step=N
 };
 
 }  // namespace sluice

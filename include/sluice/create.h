@@ -9,8 +9,8 @@
 
 namespace sluice {
 
-// Loads config.model and starts its engine; the front-end settings are not used. Takes seconds for a large model.
-// Errors: what is wrong with the file or the settings, in one sentence.
+// Loads config.model and starts its engine; the front-end settings are not used. Takes seconds for
+// a large model. Errors: what is wrong with the file or the settings, in one sentence.
 absl::StatusOr<std::unique_ptr<Service>> CreateService(const Config& config);
 
 }  // namespace sluice

@@ -1,4 +1,5 @@
-// The one door: HTTP, gRPC, the gateway, batch jobs and embedding programs are all clients of a Service.
+// The one door: HTTP, gRPC, the gateway, batch jobs and embedding programs are all clients of a
+// Service.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@ namespace sluice {
 class EventQueue {
  public:
   virtual ~EventQueue() = default;
-  // Takes a step's events for all streams of this queue, in order. Thread-safe; never blocks. Called at most once a
-  // step by each engine (plus once a refused request).
+  // Takes a step's events for all streams of this queue, in order. Thread-safe; never blocks.
+  // Called at most once a step by each engine (plus once a refused request).
   virtual void Publish(std::vector<StreamEvent> events) = 0;
 };
 
@@ -45,9 +46,9 @@ struct TokenizeResult {
 
 // What /health, gRPC health and the readiness metric all say.
 struct Health {
-  bool live = true;   // false: the process must be restarted
-  bool ready = false; // takes new work: model loaded, not draining, runnable work advances
-  std::string reason; // why not ready: "loading", "draining", "device error", "no progress"
+  bool live = true;    // false: the process must be restarted
+  bool ready = false;  // takes new work: model loaded, not draining, runnable work advances
+  std::string reason;  // why not ready: "loading", "draining", "device error", "no progress"
 };
 
 struct VersionInfo {
@@ -63,17 +64,20 @@ class Service {
  public:
   virtual ~Service() = default;
 
-  // Starts a generation and returns at once; everything else, refusals included, comes as events to `queue` under `tag`:
-  // Accepted, TokenEvents, and exactly one End. `queue` must live until that End.
+  // Starts a generation and returns at once; everything else, refusals included, comes as events to
+  // `queue` under `tag`: Accepted, TokenEvents, and exactly one End. `queue` must live until that
+  // End.
   virtual CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) = 0;
 
-  // The client has gone: the row and its KV blocks are free after the current step. The End still comes. Unknown or
-  // ended ids are ignored.
+  // The client has gone: the row and its KV blocks are free after the current step. The End still
+  // comes. Unknown or ended ids are ignored.
   virtual void Cancel(CallId call) = 0;
 
-  // Runs on the caller's thread for short input (a front end sends longer input through RunPrepared).
+  // Runs on the caller's thread for short input (a front end sends longer input through
+  // RunPrepared).
   virtual absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const = 0;
-  virtual absl::StatusOr<Text> Detokenize(const std::string& model, const std::vector<TokenId>& tokens) const = 0;
+  virtual absl::StatusOr<Text> Detokenize(const std::string& model,
+                                          const std::vector<TokenId>& tokens) const = 0;
 
   // Runs `work` on the prepare pool, so that I/O threads never do work proportional to a prompt.
   // Errors: ResourceExhausted when the pool's queue is full; `work` is then not run.

@@ -1,4 +1,5 @@
-// What flows between a client of the Service and the engine: requests in, events out. Plain values, no behaviour.
+// What flows between a client of the Service and the engine: requests in, events out. Plain values,
+// no behaviour.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ namespace sluice {
 
 using TokenId = int32_t;
 
-// Text of a prompt or an output. It converts to nothing and prints nowhere, so no log, trace, metric, status message or
-// error sink can take it by accident; tests/text_privacy_test.py lists the few files that may call Reveal().
+// Text of a prompt or an output. It converts to nothing and prints nowhere, so no log, trace,
+// metric, status message or error sink can take it by accident; tests/text_privacy_test.py lists
+// the few files that may call Reveal().
 class Text {
  public:
   Text() = default;
@@ -45,7 +47,8 @@ struct PromptSegment {
   bool special_allowed = false;  // special tokens written out in it count as such
 };
 
-// What the client asked for; empty means "the model's default". Checked by Service, in one place (service/validate.cc).
+// What the client asked for; empty means "the model's default". Checked by Service, in one place
+// (service/validate.cc).
 struct SamplingOptions {
   std::optional<double> temperature;         // [0, 100]; 0 is greedy
   std::optional<int64_t> top_k;              // 0 or -1: off
@@ -55,33 +58,36 @@ struct SamplingOptions {
   std::optional<double> presence_penalty;    // [-2, 2]; over output tokens
   std::optional<double> frequency_penalty;   // [-2, 2]; over output tokens
   std::map<int64_t, double> logit_bias;      // token id -> [-100, 100]
-  std::optional<int64_t> min_tokens;         // no eos, stop token or stop string before that many output tokens
-  std::optional<int64_t> max_tokens;         // >= 1; empty: what the endpoint defaults to
-  std::vector<Text> stop;                    // at most 16 strings, none empty
+  std::optional<int64_t>
+      min_tokens;  // no eos, stop token or stop string before that many output tokens
+  std::optional<int64_t> max_tokens;  // >= 1; empty: what the endpoint defaults to
+  std::vector<Text> stop;             // at most 16 strings, none empty
   std::vector<int64_t> stop_token_ids;
   bool ignore_eos = false;
-  std::optional<uint64_t> seed;              // empty: the server draws one and returns it in Accepted
-  int64_t n = 1;                             // choices
-  std::optional<int64_t> num_logprobs;       // empty: none; k: the chosen token's and the k best (0..20)
+  std::optional<uint64_t> seed;         // empty: the server draws one and returns it in Accepted
+  int64_t n = 1;                        // choices
+  std::optional<int64_t> num_logprobs;  // empty: none; k: the chosen token's and the k best (0..20)
 };
 
 // A request as a client of the Service makes it.
 struct GenerateRequest {
-  std::string model;                          // name or alias
-  // Plain text (special tokens parsed if parse_special), chat messages (through the model's template), or token ids.
+  std::string model;  // name or alias
+  // Plain text (special tokens parsed if parse_special), chat messages (through the model's
+  // template), or token ids.
   std::variant<Text, std::vector<ChatMessage>, std::vector<TokenId>> prompt;
   bool parse_special = true;
-  bool add_generation_prompt = true;          // chat only
-  bool skip_special_tokens = true;            // leave special tokens out of the output text
+  bool add_generation_prompt = true;  // chat only
+  bool skip_special_tokens = true;    // leave special tokens out of the output text
   bool include_stop_str_in_output = false;
   SamplingOptions sampling;
-  int32_t default_max_tokens = 0;             // 0: the rest of the context (chat); 16 for completions
-  int32_t priority = 0;                       // lower runs first
-  std::string tenant;                         // from the API key; salts the prefix cache
+  int32_t default_max_tokens = 0;  // 0: the rest of the context (chat); 16 for completions
+  int32_t priority = 0;            // lower runs first
+  std::string tenant;              // from the API key; salts the prefix cache
   absl::Time deadline = absl::InfiniteFuture();
-  std::string request_id;                     // the client's X-Request-ID, or the server's own; for logs
+  std::string request_id;  // the client's X-Request-ID, or the server's own; for logs
   std::string idempotency_key;
-  std::vector<TokenId> resume_output_tokens;  // already generated: RNG position, penalties, limits and stop matching go on
+  std::vector<TokenId> resume_output_tokens;  // already generated: RNG position, penalties, limits
+                                              // and stop matching go on
 };
 
 // Sampling parameters with every default filled in. Immutable once the engine has the request.
@@ -95,7 +101,8 @@ struct SamplingParams {
   float frequency_penalty = 0.0F;
   std::vector<std::pair<TokenId, float>> logit_bias;  // ascending by id
   int32_t min_tokens = 0;
-  std::vector<TokenId> stop_token_ids;  // ascending; the model's eos ids are in it unless ignore_eos
+  std::vector<TokenId>
+      stop_token_ids;  // ascending; the model's eos ids are in it unless ignore_eos
   uint64_t seed = 0;
   int32_t num_logprobs = -1;  // -1: none; k: the chosen token's and the k best
 
@@ -107,7 +114,8 @@ struct SamplingParams {
 enum class FinishReason : uint8_t { kStop, kLength, kToolCalls, kCancelled, kDeadline, kError };
 
 [[nodiscard]] constexpr std::string_view FinishReasonName(FinishReason reason) {
-  constexpr std::string_view kNames[] = {"stop", "length", "tool_calls", "cancelled", "deadline", "error"};
+  constexpr std::string_view kNames[] = {"stop",      "length",   "tool_calls",
+                                         "cancelled", "deadline", "error"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -139,22 +147,24 @@ struct TokenLogprob {
 // New output of one choice. Events merge: `content` concatenates, the vectors append.
 struct TokenEvent {
   int32_t choice = 0;
-  int32_t index = 0;  // output index of tokens[0] within the choice
-  Text content;       // whole UTF-8 characters; never a piece of a stop string
-  std::vector<TokenId> tokens;           // the tokens whose text is complete with this event
-  std::vector<TokenLogprob> logprobs;    // one a token, if asked for
-  std::optional<FinishReason> finish;    // set once a choice, on its last event
+  int32_t index = 0;                   // output index of tokens[0] within the choice
+  Text content;                        // whole UTF-8 characters; never a piece of a stop string
+  std::vector<TokenId> tokens;         // the tokens whose text is complete with this event
+  std::vector<TokenLogprob> logprobs;  // one a token, if asked for
+  std::optional<FinishReason> finish;  // set once a choice, on its last event
 };
 
 // The one terminal event of every request, accepted or refused; nothing follows it.
 struct End {
   absl::Status status;  // OK: every choice has had its `finish`; else why the rest will not come
-  FinishReason reason = FinishReason::kStop;  // of the last choice, or kCancelled, kDeadline, kError
+  FinishReason reason =
+      FinishReason::kStop;  // of the last choice, or kCancelled, kDeadline, kError
   Usage usage;
   absl::Duration retry_after = absl::ZeroDuration();  // with ResourceExhausted and Unavailable
 };
 
-// Which stream an event belongs to: chosen by the caller, unique among the live streams of its EventQueue.
+// Which stream an event belongs to: chosen by the caller, unique among the live streams of its
+// EventQueue.
 using StreamTag = uint64_t;
 struct StreamEvent {
   StreamTag tag = 0;

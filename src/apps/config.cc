@@ -133,6 +133,11 @@ absl::Status CheckTogether(const Config& config) {
   if (!config.tls_client_ca.empty() && config.tls_cert.empty()) {
     return absl::InvalidArgumentError("tls-client-ca needs tls-cert and tls-key");
   }
+  if (config.max_step_tokens < config.max_rows) {
+    return absl::InvalidArgumentError(fmt::format(
+        "max-step-tokens is {} and max-rows is {}; a step must hold a token of every row",
+        config.max_step_tokens, config.max_rows));
+  }
   if (config.admin_only_metrics && config.admin_port < 0) {
     return absl::InvalidArgumentError("admin-only-metrics needs admin-port");
   }

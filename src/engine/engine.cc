@@ -98,7 +98,8 @@ void Engine::Run() {
     if (!in_flight_.empty()) {
       FinishStep();
     } else if (!device_failed_ && scheduler_.HasSequences()) {
-      absl::SleepFor(absl::Milliseconds(1));  // nothing can run: health shows it, the core does not burn
+      absl::SleepFor(
+          absl::Milliseconds(1));  // nothing can run: health shows it, the core does not burn
     }
     PublishMetrics();  // first: a client that has seen its End finds the metrics say so
     PublishEvents();

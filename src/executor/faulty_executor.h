@@ -1,4 +1,5 @@
-// An executor that misbehaves on purpose, for tests of what the server does about it (--plant-fault).
+// An executor that misbehaves on purpose, for tests of what the server does about it
+// (--plant-fault).
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,12 @@ struct PlantedFault {
 
 class FaultyExecutor final : public Executor {
  public:
-  FaultyExecutor(std::unique_ptr<Executor> executor, PlantedFault fault) : executor_(std::move(executor)), fault_(fault) {}
+  FaultyExecutor(std::unique_ptr<Executor> executor, PlantedFault fault)
+      : executor_(std::move(executor)), fault_(fault) {}
 
-  [[nodiscard]] int max_steps_in_flight() const override { return executor_->max_steps_in_flight(); }
+  [[nodiscard]] int max_steps_in_flight() const override {
+    return executor_->max_steps_in_flight();
+  }
   absl::Status Submit(BatchPlan plan) override { return executor_->Submit(std::move(plan)); }
   absl::StatusOr<StepResult> Wait(StepId step) override {
     if (step == fault_.stall_step) absl::SleepFor(fault_.stall);

@@ -1,4 +1,5 @@
-// The contract between the two halves: scheduler and engine on one side, models and kernels on the other.
+// The contract between the two halves: scheduler and engine on one side, models and kernels on the
+// other.
 #pragma once
 
 #include "absl/status/status.h"

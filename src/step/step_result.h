@@ -11,8 +11,9 @@ namespace sluice {
 
 struct SampledToken {
   TokenId token = 0;
-  float logprob = 0;                               // of the distribution before temperature and filters; if asked for
-  std::vector<std::pair<TokenId, float>> top;      // the num_logprobs best, descending, ties by ascending id
+  float logprob = 0;  // of the distribution before temperature and filters; if asked for
+  std::vector<std::pair<TokenId, float>>
+      top;  // the num_logprobs best, descending, ties by ascending id
 };
 
 struct RowResult {

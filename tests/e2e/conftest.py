@@ -36,7 +36,9 @@ class Server:
 
     def __init__(self, *flags: str, env: dict[str, str] | None = None, log_path: pathlib.Path | None = None):
         command = [binary(), "serve", "--model", model_path(), "--http-port", "0", "--grpc-port", "0"]
-        command += ["--kv-cache-mib", "256", *flags]
+        if "--kv-cache-mib" not in flags:
+            command += ["--kv-cache-mib", "256"]
+        command += flags
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")} | (env or {})
         self.log_file = open(log_path or os.devnull, "w+b")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log_file, env=environment)

@@ -44,7 +44,7 @@ def test_alone_equals_among_31_neighbours(start):
 def test_equal_after_preemption(start):
     expected = alone(start())
     # 64 blocks of 16 tokens: a few sequences at a time; the others are preempted and computed again.
-    small = start("--kv-cache-mib", "23", "--max-model-len", "512", "--max-step-tokens", "33")
+    small = start("--kv-cache-mib", "23", "--max-model-len", "512", "--max-step-tokens", "37")
     assert among_neighbours(small) == expected
     assert small.metrics()["sluice_preemptions_total"] > 0
 
@@ -63,7 +63,7 @@ def test_equal_with_and_without_a_prefix_hit(start):
 
 def test_equal_for_any_chunking_threads_and_isa(start):
     expected = alone(start())
-    assert alone(start("--max-step-tokens", "3", "--threads", "1")) == expected
+    assert alone(start("--max-step-tokens", "3", "--max-rows", "2", "--threads", "1")) == expected
     assert alone(start("--cpu-isa", "avx2")) == expected
 
 

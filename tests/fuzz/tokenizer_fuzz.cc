@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "tests/tokenizer/small_vocabulary.h"
 #include "tokenizer/tokenizer.h"
-#include "tokenizer/utf8.h"
 
 namespace sluice {
 namespace {
