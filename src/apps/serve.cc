@@ -137,6 +137,8 @@ class Server {
       if (signal == SIGTERM || signal == SIGINT) std::_Exit(128 + signal);
     }
     const bool drained = service_->Drained();
+    pthread_sigmask(SIG_UNBLOCK, &signals,
+                    nullptr);  // from here on a signal ends the process by itself
     Stop();
     Log(drained ? LogLevel::kInfo : LogLevel::kWarn, "stopped", {{"drained", drained}});
     return drained ? 0 : 1;

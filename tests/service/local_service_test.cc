@@ -196,9 +196,10 @@ TEST_F(LocalServiceTest, CancelEndsWithCancelledWhereverTheCallIs) {
     const StreamTag tag = ++last_tag_;
     const CallId call = service_->Generate(std::move(request), &events_, tag);
     if (i % 3 == 1) std::this_thread::yield();
-    if (i % 3 == 2)
+    if (i % 3 == 2) {
       EXPECT_TRUE(
           service_->Tokenize({.model = "default", .prompt = Text(std::string(5000, 'a'))}).ok());
+    }
     service_->Cancel(call);
     EXPECT_TRUE(absl::IsCancelled(events_.WaitForEnd(tag).end.status));
   }
