@@ -8,8 +8,8 @@
 
 #include "absl/strings/escaping.h"
 #include "base/status_macros.h"
-#include "tokenizer/byte_alphabet.h"
 #include "base/utf8.h"
+#include "tokenizer/byte_alphabet.h"
 
 namespace sluice {
 namespace {

@@ -3,8 +3,8 @@
 #include <array>
 #include <cstddef>
 
-#include "tokenizer/char_class.h"
 #include "base/utf8.h"
+#include "tokenizer/char_class.h"
 
 namespace sluice {
 namespace {

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "absl/strings/escaping.h"
-#include "tokenizer/byte_level_bpe.h"
 #include "base/utf8.h"
+#include "tokenizer/byte_level_bpe.h"
 
 namespace sluice {
 
