@@ -75,22 +75,23 @@ class Service {
 
   // Runs on the caller's thread for short input (a front end sends longer input through
   // RunPrepared).
-  virtual absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const = 0;
-  virtual absl::StatusOr<Text> Detokenize(const std::string& model,
-                                          const std::vector<TokenId>& tokens) const = 0;
+  [[nodiscard]] virtual absl::StatusOr<TokenizeResult> Tokenize(
+      const TokenizeRequest& request) const = 0;
+  [[nodiscard]] virtual absl::StatusOr<Text> Detokenize(
+      const std::string& model, const std::vector<TokenId>& tokens) const = 0;
 
   // Runs `work` on the prepare pool, so that I/O threads never do work proportional to a prompt.
   // Errors: ResourceExhausted when the pool's queue is full; `work` is then not run.
   virtual absl::Status RunPrepared(std::function<void()> work) = 0;
 
-  virtual std::vector<ModelDescription> ListModels() const = 0;
-  virtual Health GetHealth() const = 0;  // under 10 ms whatever the engine does
-  virtual VersionInfo GetVersion() const = 0;
+  [[nodiscard]] virtual std::vector<ModelDescription> ListModels() const = 0;
+  [[nodiscard]] virtual Health GetHealth() const = 0;  // under 10 ms whatever the engine does
+  [[nodiscard]] virtual VersionInfo GetVersion() const = 0;
 
   // Stops admitting (Unavailable + retry_after), lets running work finish. Idempotent.
   virtual void Drain() = 0;
   // True once nothing is in flight.
-  virtual bool Drained() const = 0;
+  [[nodiscard]] virtual bool Drained() const = 0;
 };
 
 }  // namespace sluice
