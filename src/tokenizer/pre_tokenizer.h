@@ -1,7 +1,7 @@
 // Cuts text into the words that byte-pair encoding works on, as the pattern that GGUF's
 // tokenizer.ggml.pre names does. Written out by hand instead of run by a regular expression engine:
 // one pass, at most two characters looked at twice, so hostile text costs no more than other text
-// (docs/adr/0011 has the figures). Each family's pattern stands at its function in the .cc.
+// (docs/adr/0007 has the figures). Each family's pattern stands at its function in the .cc.
 #pragma once
 
 #include <cstdint>
