@@ -127,7 +127,7 @@ void JsonFields::Refuse(std::string_view name, std::string_view message, std::st
 }
 
 void JsonFields::RefuseUnsupported(std::string_view name, std::string_view what) {
-  Refuse(name, fmt::format("{} is not supported", what), "unsupported_parameter");
+  Refuse(name, fmt::format("{} is not supported", what), "not_implemented");
 }
 
 void JsonFields::Fail(absl::Status status) {

@@ -43,7 +43,7 @@ class JsonFields {
   const boost::json::object* Object(std::string_view name);
 
   void Refuse(std::string_view name, std::string_view message, std::string_view code = "");
-  // For a feature that is known but not there. Code "unsupported_parameter".
+  // For a feature that is known but not there. Code "not_implemented".
   void RefuseUnsupported(std::string_view name, std::string_view what);
   void Fail(absl::Status status);  // one made elsewhere
   [[nodiscard]] std::string Path(std::string_view name) const { return path_ + std::string(name); }

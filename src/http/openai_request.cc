@@ -141,7 +141,7 @@ void ReadPrompt(JsonFields& fields, GenerateRequest& request) {
   if (nested && array->size() > 1) {
     fields.Refuse("prompt",
                   fmt::format("prompt holds {} prompts; one a request is supported", array->size()),
-                  "unsupported_parameter");
+                  "not_implemented");
     return;
   }
   if (nested) {
