@@ -169,3 +169,52 @@ def test_async_client_with_many_streams(server):
     answers = asyncio.run(run())
     for i, answer in enumerate(answers):
         assert answer and answer == answers[i % 4]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {}}}]),
+        ("response_format", {"type": "json_object"}),
+    ],
+)
+def test_what_is_not_there_yet_says_so(client, field, value):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model="default", messages=MESSAGES, extra_body={field: value})
+    assert error.value.body["code"] == "not_implemented"
+    assert error.value.body["param"].startswith(field)
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.embeddings.create(model="default", input="x")
+    assert missing.value.body["code"] == "not_implemented"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 1e9}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"n": 0}, "n"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"stop": [1]}, "stop"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"seed": 1.5}, "seed"),
+        ({"messages": "hello"}, "messages"),
+    ],
+)
+def test_bad_fields_are_named(client, body, param):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.post("/chat/completions", body={"model": "default", "messages": MESSAGES} | body, cast_to=object)
+    assert error.value.body["param"].startswith(param)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"{", b'{"model":"default","prompt":"\xff"}', b'{"model":"default","prompt":"\\ud800"}', b"[" * 100000, b"", b"null", b'"x"'],
+)
+def test_malformed_bodies_are_400_never_500(server, raw):
+    import http.client
+
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    connection.request("POST", "/v1/completions", raw, {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 400
