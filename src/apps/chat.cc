@@ -1,11 +1,15 @@
 #include "apps/chat.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,7 +22,65 @@
 namespace sluice {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;  // set by the handler, which may touch nothing else
+// Ctrl-C as a file descriptor: blocked in every thread and read here, so that none is lost between
+// a check and a wait.
+class Interrupts {
+ public:
+  // Before other threads start: they inherit the mask.
+  Interrupts() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  }
+  ~Interrupts() { close(fd_); }
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+  [[nodiscard]] int fd() const { return fd_; }
+  // Whether Ctrl-C was pressed since the last call.
+  [[nodiscard]] bool Take() const {
+    signalfd_siginfo info{};
+    return read(fd_, &info, sizeof(info)) > 0;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Lines of standard input, or the news that Ctrl-C came instead.
+class LineReader {
+ public:
+  enum class Result : uint8_t { kLine, kInterrupted, kEnd };
+
+  explicit LineReader(const Interrupts& interrupts) : interrupts_(interrupts) {}
+
+  Result Next(std::string* line) {
+    while (true) {
+      const size_t end = buffer_.find('\n');
+      if (end != std::string::npos || (at_end_ && !buffer_.empty())) {
+        *line = buffer_.substr(0, end);
+        buffer_.erase(0, end == std::string::npos ? end : end + 1);
+        return Result::kLine;
+      }
+      if (at_end_) return Result::kEnd;
+      pollfd fds[2] = {{STDIN_FILENO, POLLIN, 0}, {interrupts_.fd(), POLLIN, 0}};
+      if (poll(fds, 2, -1) < 0) continue;
+      if (interrupts_.Take()) return Result::kInterrupted;
+      if (fds[0].revents == 0) continue;
+      char bytes[4096];
+      const ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
+      if (n <= 0) at_end_ = true;
+      if (n > 0) buffer_.append(bytes, static_cast<size_t>(n));
+    }
+  }
+
+ private:
+  const Interrupts& interrupts_;
+  std::string buffer_;
+  bool at_end_ = false;
+};
 
 class BlockingQueue final : public EventQueue {
  public:
@@ -44,8 +106,8 @@ class BlockingQueue final : public EventQueue {
 };
 
 // Streams one answer to the terminal; what was printed is its text.
-Text Answer(Service& service, BlockingQueue& queue, std::vector<ChatMessage> messages) {
-  interrupted = 0;
+Text Answer(Service& service, BlockingQueue& queue, const Interrupts& interrupts,
+            std::vector<ChatMessage> messages) {
   GenerateRequest request;
   request.model = "default";
   request.prompt = std::move(messages);
@@ -53,7 +115,7 @@ Text Answer(Service& service, BlockingQueue& queue, std::vector<ChatMessage> mes
   Text answer;
   bool cancelled = false;
   while (true) {
-    if (interrupted && !std::exchange(cancelled, true)) service.Cancel(call);
+    if (interrupts.Take() && !std::exchange(cancelled, true)) service.Cancel(call);
     for (const StreamEvent& event : queue.Take()) {
       if (const auto* token = std::get_if<TokenEvent>(&event.event)) {
         answer.Append(token->content);
@@ -75,38 +137,35 @@ Text Answer(Service& service, BlockingQueue& queue, std::vector<ChatMessage> mes
 }  // namespace
 
 int Chat(const Config& config) {
+  const Interrupts interrupts;
   auto service = CreateService(config);
   if (!service.ok()) {
     fmt::print(stderr, "sluice: {}\n", std::string(service.status().message()));
     return 1;
   }
-  struct sigaction action{};
-  action.sa_handler = [](int) { interrupted = 1; };
-  sigaction(SIGINT, &action, nullptr);  // without SA_RESTART: a read at the prompt returns
   const bool terminal = isatty(STDIN_FILENO) != 0;
-  if (terminal)
+  if (terminal) {
     fmt::print(
         "Chatting with {}. Ctrl-C stops an answer; Ctrl-D or /exit leaves; /new starts over.\n",
         (*service)->ListModels().front().id);
+  }
   BlockingQueue queue;
+  LineReader reader(interrupts);
   std::vector<ChatMessage> messages;
   std::string line;
   while (true) {
     if (terminal) fmt::print("> ");
     std::fflush(stdout);
-    if (!std::getline(std::cin, line)) {
-      if (!interrupted) break;
-      interrupted = 0;  // Ctrl-C at the prompt: a new line
-      std::cin.clear();
-      std::clearerr(stdin);
+    const LineReader::Result result = reader.Next(&line);
+    if (result == LineReader::Result::kEnd || line == "/exit") break;
+    if (result == LineReader::Result::kInterrupted) {
       fmt::print("\n");
       continue;
     }
-    if (line == "/exit") break;
     if (line == "/new") messages.clear();
     if (line.empty() || line == "/new") continue;
     messages.push_back({"user", Text(line)});
-    messages.push_back({"assistant", Answer(**service, queue, messages)});
+    messages.push_back({"assistant", Answer(**service, queue, interrupts, messages)});
   }
   if (terminal) fmt::print("\n");
   return 0;
