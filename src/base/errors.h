@@ -1,5 +1,6 @@
 // The one table from absl::Status to the wire, and the facts about an error that ride on a Status
-// as payloads. It stands in base because http and rpc may not include service (docs/adr/0001-layers.md).
+// as payloads. It stands in base because http and rpc may not include service
+// (docs/adr/0001-layers.md).
 #pragma once
 
 #include <string>

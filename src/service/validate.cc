@@ -93,7 +93,7 @@ absl::StatusOr<SamplingParams> ResolveSampling(const SamplingOptions& o, const M
   const int64_t min_tokens = o.min_tokens.value_or(0);
   RETURN_IF_ERROR(InRange<int64_t>("min_tokens", min_tokens, 0, model.max_model_len));
   p.min_tokens = static_cast<int32_t>(min_tokens);
-  if (o.max_tokens && min_tokens > *o.max_tokens) {
+  if (min_tokens > 0 && o.max_tokens && min_tokens > *o.max_tokens) {
     return FieldError("min_tokens",
                       fmt::format("min_tokens is {}; max_tokens is {}", min_tokens, *o.max_tokens));
   }
