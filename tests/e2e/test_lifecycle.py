@@ -14,11 +14,11 @@ LIFECYCLES = 2000  # HTTP; gRPC adds a quarter as many
 THREADS = 8
 
 
-def request_bytes(stream: bool, max_tokens: int, n: int = 1) -> bytes:
+def request_bytes(stream: bool, max_tokens: int, n: int = 1, repeats: int = 1) -> bytes:
     body = json.dumps(
         {
             "model": "default",
-            "prompt": "Once upon a time " * random.choice([1, 1, 40]),
+            "prompt": "Once upon a time " * repeats,
             "max_tokens": max_tokens,
             "stream": stream,
             "ignore_eos": True,
@@ -39,7 +39,7 @@ def vanish(sock: socket.socket, how: str):
 
 
 def one_lifecycle(server, rng: random.Random):
-    data = request_bytes(rng.random() < 0.8, rng.choice([1, 2, 8, 4000]), rng.choice([1, 1, 3]))
+    data = request_bytes(rng.random() < 0.8, rng.choice([1, 2, 8, 4000]), rng.choice([1, 1, 3]), rng.choice([1, 1, 40]))
     sock = server.connect()
     point = rng.random()
     if point < 0.15:
