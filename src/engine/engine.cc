@@ -115,6 +115,7 @@ void Engine::Run() {
 
 bool Engine::DrainInbox() {
   Inbox inbox;
+  bool stop = false;
   {
     std::unique_lock<Mutex> lock(mutex_);
     if (device_failed_ || (in_flight_.empty() && !scheduler_.HasSequences())) {
@@ -123,13 +124,13 @@ bool Engine::DrainInbox() {
       });
       last_progress_ = clock_.Now();
     }
-    if (stop_) return false;
+    stop = stop_;
     std::swap(inbox, inbox_);
   }
   // Requests first: a cancel may be for one that came in the same batch.
   for (Request& request : inbox.requests) Add(std::move(request));
   for (const CallId call : inbox.cancels) CancelCall(call);
-  return true;
+  return !stop;  // what came last was taken all the same: it too must have its End
 }
 
 void Engine::Add(Request request) {
