@@ -1,13 +1,8 @@
 #include "model/gguf.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -60,26 +55,6 @@ std::optional<double> ToFloat(GgufType type, const char* bytes) {
   return std::nullopt;
 }
 
-absl::Status SystemError(const std::string& path, std::string_view action) {
-  const int error = errno;
-  return absl::ErrnoToStatus(error, fmt::format("{}: cannot {}", path, action));
-}
-
-// Closes on every way out.
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 std::string_view GgufTypeName(GgufType type) {
@@ -89,40 +64,10 @@ std::string_view GgufTypeName(GgufType type) {
   return kNames[static_cast<uint32_t>(type)];
 }
 
-std::string QuoteForMessage(std::string_view name) {
-  constexpr size_t kMax = 64;
-  std::string out;
-  for (const char c : name.substr(0, kMax)) {
-    if (c >= 0x20 && c < 0x7f && c != '\'') {
-      out += c;
-    } else {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-  }
-  if (name.size() > kMax) out += "...";
-  return out;
-}
-
-std::string GgufTensor::ShapeString() const {
-  return fmt::format("[{}]", fmt::join(dims, dims + num_dims, ", "));
-}
-
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer; it has no effect on regular files.
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) return SystemError(path, "open");
-  struct stat info = {};
-  if (fstat(fd.get(), &info) != 0) return SystemError(path, "read the size of");
-  if (!S_ISREG(info.st_mode))
-    return absl::InvalidArgumentError(fmt::format("{}: not a regular file", path));
-  if (info.st_size == 0)
-    return absl::InvalidArgumentError(fmt::format("{}: the file is empty", path));
-  const auto size = static_cast<size_t>(info.st_size);
-  void* mapping = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-  if (mapping == MAP_FAILED) return SystemError(path, "map");
-  auto file =
-      std::unique_ptr<GgufFile>(new GgufFile({static_cast<const uint8_t*>(mapping), size}, path));
-  file->mapping_ = mapping;
+  ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(path));
+  auto file = std::unique_ptr<GgufFile>(new GgufFile(mapped.bytes(), path));
+  file->mapping_ = std::move(mapped);
   RETURN_IF_ERROR(GgufParser(*file).Run());
   return file;
 }
@@ -136,29 +81,21 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const uint8_
   return file;
 }
 
-GgufFile::~GgufFile() {
-  if (mapping_ != nullptr) munmap(mapping_, bytes_.size());
-}
-
 const GgufValue* GgufFile::Find(std::string_view key) const {
   const auto it = std::ranges::lower_bound(metadata_, key, {}, &GgufMetadata::key);
   return it != metadata_.end() && it->key == key ? &it->value : nullptr;
 }
 
-const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
-  const auto it = std::ranges::lower_bound(tensors_, name, {}, &GgufTensor::name);
-  return it != tensors_.end() && it->name == name ? &*it : nullptr;
-}
-
 absl::Status GgufFile::KeyError(std::string_view key, std::string_view message) const {
   return absl::InvalidArgumentError(
-      fmt::format("{}: key '{}' {}", name_, QuoteForMessage(key), message));
+      fmt::format("{}: key '{}' {}", name(), QuoteForMessage(key), message));
 }
 
 absl::StatusOr<const GgufValue*> GgufFile::Need(std::string_view key) const {
   const GgufValue* value = Find(key);
   if (value == nullptr)
-    return absl::NotFoundError(fmt::format("{}: key '{}' is missing", name_, QuoteForMessage(key)));
+    return absl::NotFoundError(
+        fmt::format("{}: key '{}' is missing", name(), QuoteForMessage(key)));
   return value;
 }
 

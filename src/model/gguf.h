@@ -13,7 +13,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/view.h"
+#include "model/mapped_file.h"
+#include "model/tensor_table.h"
 
 namespace sluice {
 
@@ -39,7 +40,6 @@ struct GgufLimits {
   static constexpr uint64_t kMaxTensors = 65536;
   static constexpr uint64_t kMaxNameBytes = 255;  // of a tensor; the specification says 64
   static constexpr uint64_t kMaxKeyBytes = 65535;
-  static constexpr int kMaxDims = 4;
   static constexpr int kMaxArrayDepth = 4;
   static constexpr uint64_t kMinAlignment = 8, kMaxAlignment = 65536, kDefaultAlignment = 32;
 };
@@ -57,17 +57,6 @@ struct GgufMetadata {
   GgufValue value;
 };
 
-struct GgufTensor {
-  std::string_view name;
-  DType dtype = DType::kF32;
-  int num_dims = 0;
-  int64_t dims[GgufLimits::kMaxDims] = {1, 1, 1, 1};  // dims[0] is contiguous
-  const uint8_t* data = nullptr;
-  int64_t num_bytes = 0;
-
-  [[nodiscard]] std::string ShapeString() const;  // "[576, 1536]", in the file's order
-};
-
 class GgufFile {
  public:
   // Errors: NotFound and the like for what the system says; InvalidArgument for a malformed file;
@@ -77,11 +66,10 @@ class GgufFile {
   // 8-byte aligned.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const uint8_t> bytes,
                                                          std::string_view name);
-  ~GgufFile();
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
 
-  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& name() const { return table_.source; }
   [[nodiscard]] uint32_t version() const { return version_; }
   [[nodiscard]] int64_t num_bytes() const { return static_cast<int64_t>(bytes_.size()); }
   [[nodiscard]] std::span<const uint8_t> header() const {
@@ -90,13 +78,10 @@ class GgufFile {
   [[nodiscard]] std::span<const GgufMetadata> metadata() const {
     return metadata_;
   }  // ascending by key
-  [[nodiscard]] std::span<const GgufTensor> tensors() const {
-    return tensors_;
-  }  // ascending by name
+  [[nodiscard]] const TensorTable& tensors() const { return table_; }
 
   // nullptr: not there.
   [[nodiscard]] const GgufValue* Find(std::string_view key) const;
-  [[nodiscard]] const GgufTensor* FindTensor(std::string_view name) const;
 
   // Values by key. Errors: NotFound if missing, InvalidArgument for another type or a value outside
   // [min, max]. The *Or forms return `otherwise` for a missing key, and the same errors for a wrong
@@ -126,21 +111,17 @@ class GgufFile {
  private:
   friend class GgufParser;
   GgufFile(std::span<const uint8_t> bytes, std::string name)
-      : name_(std::move(name)), bytes_(bytes) {}
+      : bytes_(bytes), table_{std::move(name), {}} {}
   [[nodiscard]] absl::StatusOr<const GgufValue*> Need(std::string_view key) const;
   [[nodiscard]] absl::StatusOr<const GgufValue*> NeedArray(std::string_view key,
                                                            uint64_t max_count) const;
 
-  std::string name_;
   std::span<const uint8_t> bytes_;
-  void* mapping_ = nullptr;  // of Open, unmapped in the destructor
+  MappedFile mapping_;  // of Open
   uint32_t version_ = 0;
   size_t header_bytes_ = 0;
   std::vector<GgufMetadata> metadata_;
-  std::vector<GgufTensor> tensors_;
+  TensorTable table_;
 };
-
-// A key or name for a message: control and non-ASCII bytes escaped, cut at 64 bytes.
-[[nodiscard]] std::string QuoteForMessage(std::string_view name);
 
 }  // namespace sluice

@@ -225,16 +225,16 @@ absl::Status GgufParser::ReadTensors() {
     return Bad(fmt::format("{} tensors cannot fit in the {} bytes that follow the metadata",
                            num_tensors_, left()));
   }
-  file_.tensors_.resize(num_tensors_);
+  file_.table_.tensors.resize(num_tensors_);
   offsets_.resize(num_tensors_);
   for (uint64_t i = 0; i < num_tensors_; ++i) {
-    RETURN_IF_ERROR(ReadTensor(file_.tensors_[i], offsets_[i]));
+    RETURN_IF_ERROR(ReadTensor(file_.table_.tensors[i], offsets_[i]));
   }
   file_.header_bytes_ = pos_;
   return absl::OkStatus();
 }
 
-absl::Status GgufParser::ReadTensor(GgufTensor& tensor, uint64_t& offset) {
+absl::Status GgufParser::ReadTensor(ModelTensor& tensor, uint64_t& offset) {
   if (!ReadString(tensor.name)) return Ends("the name of a tensor");
   if (tensor.name.empty() || tensor.name.size() > GgufLimits::kMaxNameBytes) {
     return Bad(fmt::format("a tensor's name has {} bytes; 1 to {} are allowed", tensor.name.size(),
@@ -257,13 +257,13 @@ absl::Status GgufParser::ReadTensor(GgufTensor& tensor, uint64_t& offset) {
   return absl::OkStatus();
 }
 
-absl::Status GgufParser::ReadDims(GgufTensor& tensor) {
+absl::Status GgufParser::ReadDims(ModelTensor& tensor) {
   const auto in_tensor = [&] { return fmt::format("tensor '{}'", QuoteForMessage(tensor.name)); };
   uint32_t num_dims = 0;
   if (!Read(num_dims)) return Ends(in_tensor());
-  if (num_dims < 1 || num_dims > GgufLimits::kMaxDims) {
+  if (num_dims < 1 || num_dims > kMaxTensorDims) {
     return Bad(fmt::format("{} has {} dimensions; 1 to {} are allowed", in_tensor(), num_dims,
-                           GgufLimits::kMaxDims));
+                           kMaxTensorDims));
   }
   tensor.num_dims = static_cast<int>(num_dims);
   // No element takes less than half a byte (4-bit blocks), so more than 2 elements a byte of file
@@ -291,7 +291,7 @@ absl::Status GgufParser::PlaceTensors() {
   if (data_begin > bytes_.size()) return Ends("the padding before the tensor data");
   const uint64_t data_bytes = bytes_.size() - data_begin;
   for (uint64_t i = 0; i < num_tensors_; ++i) {
-    GgufTensor& tensor = file_.tensors_[i];
+    ModelTensor& tensor = file_.table_.tensors[i];
     if (offsets_[i] % alignment_ != 0) {
       return Bad(
           fmt::format("tensor '{}' is at offset {}; it must be a multiple of the alignment {}",
@@ -309,15 +309,15 @@ absl::Status GgufParser::PlaceTensors() {
 }
 
 absl::Status GgufParser::CheckTensorsAreDistinct() {
-  std::ranges::sort(file_.tensors_, {}, &GgufTensor::name);
-  const auto twin = std::ranges::adjacent_find(file_.tensors_, {}, &GgufTensor::name);
-  if (twin != file_.tensors_.end()) {
+  std::ranges::sort(file_.table_.tensors, {}, &ModelTensor::name);
+  const auto twin = std::ranges::adjacent_find(file_.table_.tensors, {}, &ModelTensor::name);
+  if (twin != file_.table_.tensors.end()) {
     return Bad(fmt::format("tensor '{}' stands in the file twice", QuoteForMessage(twin->name)));
   }
-  std::vector<const GgufTensor*> by_place;
-  by_place.reserve(file_.tensors_.size());
-  for (const GgufTensor& tensor : file_.tensors_) by_place.push_back(&tensor);
-  std::ranges::sort(by_place, {}, &GgufTensor::data);
+  std::vector<const ModelTensor*> by_place;
+  by_place.reserve(file_.table_.tensors.size());
+  for (const ModelTensor& tensor : file_.table_.tensors) by_place.push_back(&tensor);
+  std::ranges::sort(by_place, {}, &ModelTensor::data);
   for (size_t i = 1; i < by_place.size(); ++i) {
     if (by_place[i - 1]->data + by_place[i - 1]->num_bytes > by_place[i]->data) {
       return Bad(fmt::format("tensors '{}' and '{}' overlap",

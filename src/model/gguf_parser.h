@@ -27,8 +27,8 @@ class GgufParser {
   absl::Status ReadArray(std::string_view key, int depth, GgufValue& value);
   absl::Status SkipElements(std::string_view key, int depth, GgufType type, uint64_t count);
   absl::Status ReadTensors();
-  absl::Status ReadTensor(GgufTensor& tensor, uint64_t& offset);
-  absl::Status ReadDims(GgufTensor& tensor);
+  absl::Status ReadTensor(ModelTensor& tensor, uint64_t& offset);
+  absl::Status ReadDims(ModelTensor& tensor);
   absl::Status PlaceTensors();
   absl::Status CheckTensorsAreDistinct();  // sorts them by name
 

@@ -34,7 +34,7 @@ void AppendTensors(const GgufFile& file, std::string& out) {
   };
   std::map<std::string_view, Sum> by_type;
   Sum all;
-  for (const GgufTensor& tensor : file.tensors()) {
+  for (const ModelTensor& tensor : file.tensors().tensors) {
     int64_t elements = 1;
     for (const int64_t dim : tensor.dims) elements *= dim;
     for (Sum* sum : {&by_type[GetDTypeInfo(tensor.dtype).name], &all}) {
@@ -90,7 +90,7 @@ std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_
   AppendTokenizer(model.info, out);
 
   int64_t weight_bytes = 0;
-  for (const GgufTensor& tensor : file.tensors()) weight_bytes += tensor.num_bytes;
+  for (const ModelTensor& tensor : file.tensors().tensors) weight_bytes += tensor.num_bytes;
   const int64_t kv_token_bytes =
       int64_t{2} * 2 * c.kv_cols() * c.num_layers;  // keys and values, 2 bytes each
   fmt::format_to(to,

@@ -14,17 +14,17 @@ namespace {
 // Looks tensors up by name and remembers which were asked for.
 class Finder {
  public:
-  explicit Finder(const GgufFile& file) : file_(file) {}
+  explicit Finder(const TensorTable& table) : table_(table) {}
 
   // The tensor as rows x cols (1 x cols for a vector). Not there: an error if `needed`, else a view
   // without data.
   absl::Status Find(std::string_view name, int64_t rows, int64_t cols, bool needed,
                     WeightView& view) {
-    const GgufTensor* tensor = file_.FindTensor(name);
+    const ModelTensor* tensor = table_.Find(name);
     if (tensor == nullptr) {
       if (!needed) return absl::OkStatus();
       return absl::InvalidArgumentError(
-          fmt::format("{}: tensor '{}' is missing", file_.name(), name));
+          fmt::format("{}: tensor '{}' is missing", table_.source, name));
     }
     used_.insert(tensor->name);
     const bool vector_fits = rows == 1 && tensor->num_dims == 1;
@@ -33,7 +33,7 @@ class Finder {
       const std::string wanted =
           rows == 1 ? fmt::format("[{}]", cols) : fmt::format("[{}, {}]", cols, rows);
       return absl::InvalidArgumentError(
-          fmt::format("{}: tensor '{}' has shape {}; the metadata asks for {}", file_.name(), name,
+          fmt::format("{}: tensor '{}' has shape {}; the metadata asks for {}", table_.source, name,
                       tensor->ShapeString(), wanted));
     }
     view = {tensor->dtype, rows, cols, tensor->data};
@@ -41,10 +41,10 @@ class Finder {
   }
 
   absl::Status CheckAllUsed() const {
-    for (const GgufTensor& tensor : file_.tensors()) {
+    for (const ModelTensor& tensor : table_.tensors) {
       if (!used_.contains(tensor.name)) {
         return absl::InvalidArgumentError(
-            fmt::format("{}: tensor '{}' has no place in this architecture", file_.name(),
+            fmt::format("{}: tensor '{}' has no place in this architecture", table_.source,
                         QuoteForMessage(tensor.name)));
       }
     }
@@ -53,8 +53,8 @@ class Finder {
 
   absl::Status MustBeF32(const WeightView& view, std::string_view what) const {
     if (view.data == nullptr || view.dtype == DType::kF32) return absl::OkStatus();
-    return absl::InvalidArgumentError(fmt::format("{}: {} has type {}; F32 is needed", file_.name(),
-                                                  what, GetDTypeInfo(view.dtype).name));
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: {} has type {}; F32 is needed", table_.source, what, GetDTypeInfo(view.dtype).name));
   }
 
   absl::Status AllOrNone(std::initializer_list<const WeightView*> views,
@@ -63,12 +63,12 @@ class Finder {
     for (const WeightView* view : views) there += view->data != nullptr ? 1 : 0;
     if (there == 0 || there == views.size()) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        fmt::format("{}: {} of the {} {} are there; all or none are allowed", file_.name(), there,
+        fmt::format("{}: {} of the {} {} are there; all or none are allowed", table_.source, there,
                     views.size(), what));
   }
 
  private:
-  const GgufFile& file_;
+  const TensorTable& table_;
   std::set<std::string_view> used_;
 };
 
@@ -107,21 +107,21 @@ absl::Status FindLayer(Finder& finder, const ModelConfig& c, int32_t index, Laye
                           fmt::format("q and k norms of layer {}", index));
 }
 
-absl::Status CheckRopeFreqs(const GgufFile& file, const WeightView& view) {
+absl::Status CheckRopeFreqs(const TensorTable& table, const WeightView& view) {
   const auto* divisors = static_cast<const float*>(view.data);
   for (int64_t i = 0; divisors != nullptr && i < view.cols; ++i) {
     if (divisors[i] >= 1e-6F && divisors[i] <= 1e6F) continue;  // false for NaN
     return absl::InvalidArgumentError(
         fmt::format("{}: tensor 'rope_freqs.weight' has {} at element {}; must be in [1e-6, 1e6]",
-                    file.name(), divisors[i], i));
+                    table.source, divisors[i], i));
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<WeightViews> FindWeights(const GgufFile& file, const ModelConfig& config) {
-  Finder finder(file);
+absl::StatusOr<WeightViews> FindWeights(const TensorTable& table, const ModelConfig& config) {
+  Finder finder(table);
   WeightViews weights;
   RETURN_IF_ERROR(finder.Find("token_embd.weight", config.vocab_size, config.model_dim, true,
                               weights.token_embd));
@@ -135,7 +135,7 @@ absl::StatusOr<WeightViews> FindWeights(const GgufFile& file, const ModelConfig&
   RETURN_IF_ERROR(
       finder.Find("rope_freqs.weight", 1, config.rope_dim / 2, false, weights.rope_freqs));
   RETURN_IF_ERROR(finder.MustBeF32(weights.rope_freqs, "'rope_freqs.weight'"));
-  RETURN_IF_ERROR(CheckRopeFreqs(file, weights.rope_freqs));
+  RETURN_IF_ERROR(CheckRopeFreqs(table, weights.rope_freqs));
   RETURN_IF_ERROR(finder.CheckAllUsed());
   return weights;
 }

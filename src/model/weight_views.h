@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/view.h"
-#include "model/gguf.h"
 #include "model/model_config.h"
+#include "model/tensor_table.h"
 
 namespace sluice {
 
@@ -32,6 +32,6 @@ struct WeightViews {
 
 // Errors: InvalidArgument for a missing tensor, a wrong shape, or a tensor that the forward pass
 // would not use (it would compute something else than the file means).
-absl::StatusOr<WeightViews> FindWeights(const GgufFile& file, const ModelConfig& config);
+absl::StatusOr<WeightViews> FindWeights(const TensorTable& table, const ModelConfig& config);
 
 }  // namespace sluice

@@ -20,6 +20,10 @@
 
 namespace sluice::rpc {
 
+// The server reads a client's deadline off the wire and so counts it from a moment later than the
+// client does. A client that leaves within this time of it, left because of it.
+inline constexpr absl::Duration kDeadlineTransit = absl::Milliseconds(250);
+
 // What the calls share. Owners: the server, and every call, for work of a call that waits on the
 // prepare pool may outlive the server. The things pointed to outlive all calls, but for the pump,
 // which only calls that are not finished touch.
@@ -63,7 +67,8 @@ class CallRecord {
   // The client's deadline on the server's clock; where it set none, the configured one, or
   // InfiniteFuture.
   [[nodiscard]] absl::Time Deadline() const;
-  [[nodiscard]] bool DeadlinePassed() const;  // by the real clock, as gRPC itself sees it
+  // Whether a client that goes away now goes because of its deadline, by the real clock.
+  [[nodiscard]] bool DeadlinePassed() const;
 
   void SetUsage(const Usage& usage) { usage_ = usage; }
   void SawOutput();  // the time of the first one is logged

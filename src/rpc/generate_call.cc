@@ -87,7 +87,7 @@ void GenerateCall::Abandon() {
     if (!finished_ && !abandoned_) {
       abandoned_ = true;
       const bool expired = record_.DeadlinePassed();
-      if (expired) cancel_at_ = absl::Now() + kDeadlineGrace;
+      if (expired) cancel_at_ = absl::Now() + kDeadlineTransit + kDeadlineGrace;
       cancel = !expired;
       // With a write in flight its OnWriteDone(false) comes next and finishes.
       FlushLocked();

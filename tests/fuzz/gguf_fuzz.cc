@@ -21,7 +21,7 @@ void ReadEverything(const sluice::GgufFile& file) {
     (void)file.GetFloats(entry.key, 1 << 16);
   }
   unsigned sum = 0;
-  for (const sluice::GgufTensor& tensor : file.tensors()) {
+  for (const sluice::ModelTensor& tensor : file.tensors().tensors) {
     sum += tensor.data[0] + tensor.data[tensor.num_bytes - 1];
   }
   volatile unsigned keep = sum;

@@ -110,7 +110,7 @@ TEST(Gguf, ReadsTensorsOfEveryType) {
     const auto gguf = GgufFile::Parse(bytes, "f");
     ASSERT_TRUE(gguf.ok()) << gguf.status();
     for (const auto& [type, row_bytes] : kTypes) {
-      const GgufTensor* tensor = (*gguf)->FindTensor("t" + std::to_string(type));
+      const ModelTensor* tensor = (*gguf)->tensors().Find("t" + std::to_string(type));
       ASSERT_NE(tensor, nullptr);
       EXPECT_EQ(tensor->num_bytes, static_cast<int64_t>(3 * row_bytes));
       EXPECT_EQ(tensor->ShapeString(), "[64, 3]");
@@ -353,7 +353,7 @@ TEST(Gguf, NoRandomDamageCrashesOrAllocatesMuch) {
       (void)(*gguf)->GetStrings(entry.key, 100);
       (void)(*gguf)->GetInt(entry.key, 0, 100);
     }
-    for (const GgufTensor& tensor : (*gguf)->tensors()) {
+    for (const ModelTensor& tensor : (*gguf)->tensors().tensors) {
       ASSERT_GE(tensor.data, bytes.data());
       ASSERT_LE(tensor.data + tensor.num_bytes, bytes.data() + bytes.size());
     }
@@ -380,7 +380,7 @@ TEST_F(GgufOpen, MapsAFile) {
   const auto gguf = GgufFile::Open(path);
   ASSERT_TRUE(gguf.ok()) << gguf.status();
   EXPECT_EQ((*gguf)->num_bytes(), static_cast<int64_t>(bytes.size()));
-  EXPECT_EQ((*gguf)->tensors().size(), 2U);
+  EXPECT_EQ((*gguf)->tensors().tensors.size(), 2U);
 }
 
 TEST_F(GgufOpen, RefusesWhatIsNoFile) {

@@ -49,13 +49,14 @@ class PlainModel {
         Add(x[p], Times(blk + "ffn_down", up));
       }
     }
-    const bool tied = file_.FindTensor("output.weight") == nullptr;
+    const bool tied = file_.tensors().Find("output.weight") == nullptr;
     return Times(tied ? "token_embd" : "output", Norm(x.back(), "output_norm.weight"));
   }
 
  private:
   Row Values(const std::string& name, int64_t row, int64_t cols) const {
-    const auto* values = reinterpret_cast<const float*>(file_.FindTensor(name)->data) + row * cols;
+    const auto* values =
+        reinterpret_cast<const float*>(file_.tensors().Find(name)->data) + row * cols;
     return {values, values + cols};
   }
 
@@ -71,9 +72,9 @@ class PlainModel {
   }
 
   Row Times(const std::string& name, const Row& x) const {
-    const GgufTensor* tensor = file_.FindTensor(name + ".weight");
+    const ModelTensor* tensor = file_.tensors().Find(name + ".weight");
     Row out(tensor->dims[1]);
-    const bool has_bias = file_.FindTensor(name + ".bias") != nullptr;
+    const bool has_bias = file_.tensors().Find(name + ".bias") != nullptr;
     if (has_bias) out = Values(name + ".bias", 0, tensor->dims[1]);
     for (int64_t n = 0; n < tensor->dims[1]; ++n) {
       const Row w = Values(name + ".weight", n, tensor->dims[0]);
@@ -88,8 +89,8 @@ class PlainModel {
     for (size_t begin = 0; begin < x.size(); begin += c_.head_dim) {
       Row head(x.begin() + static_cast<std::ptrdiff_t>(begin),
                x.begin() + static_cast<std::ptrdiff_t>(begin) + c_.head_dim);
-      if (file_.FindTensor(norm_name) != nullptr) head = Norm(head, norm_name);
-      const GgufTensor* divisors = file_.FindTensor("rope_freqs.weight");
+      if (file_.tensors().Find(norm_name) != nullptr) head = Norm(head, norm_name);
+      const ModelTensor* divisors = file_.tensors().Find("rope_freqs.weight");
       for (int32_t i = 0; i < c_.rope_dim / 2; ++i) {
         double angle =
             position * c_.rope_position_scale * std::pow(c_.rope_theta, -2.0 * i / c_.rope_dim);

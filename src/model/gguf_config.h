@@ -1,0 +1,14 @@
+// The forward pass that a GGUF file's metadata describes.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "model/gguf.h"
+#include "model/model_config.h"
+
+namespace sluice {
+
+// Errors: InvalidArgument for keys that are missing, of the wrong type or beyond a limit;
+// Unimplemented for an architecture that is not supported, with the list of those that are.
+absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file);
+
+}  // namespace sluice

@@ -1,0 +1,27 @@
+// A file of the disk as read-only memory. Immutable; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace sluice {
+
+class MappedFile {
+ public:
+  // Errors: what the system says; InvalidArgument for an empty or not a regular file.
+  static absl::StatusOr<MappedFile> Open(const std::string& path);
+  MappedFile() = default;
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  [[nodiscard]] std::span<const uint8_t> bytes() const { return bytes_; }
+
+ private:
+  std::span<const uint8_t> bytes_;  // empty: nothing is mapped
+};
+
+}  // namespace sluice
