@@ -75,7 +75,7 @@ absl::Status SetFromText(const Setting& setting, std::string_view text, Config* 
 
 absl::Status Set(const Setting& setting, std::string_view source, std::string_view text,
                  Config* config) {
-  const absl::Status status = SetFromText(setting, text, config);
+  absl::Status status = SetFromText(setting, text, config);
   if (status.ok()) return status;
   return absl::InvalidArgumentError(fmt::format("{}: {}", source, std::string(status.message())));
 }

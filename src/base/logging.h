@@ -19,18 +19,17 @@ enum class LogLevel : uint8_t { kTrace, kDebug, kInfo, kWarn, kError };
 
 class LogValue {
  public:
-  LogValue(std::string_view v)
-      : value_(std::string(v)) {
-  }  // NOLINT(google-explicit-constructor): call sites read as a table
-  LogValue(const char* v) : value_(std::string(v)) {}   // NOLINT(google-explicit-constructor)
-  LogValue(const std::string& v) : value_(v) {}         // NOLINT(google-explicit-constructor)
-  LogValue(bool v) : value_(v) {}                       // NOLINT(google-explicit-constructor)
-  LogValue(double v) : value_(v) {}                     // NOLINT(google-explicit-constructor)
-  LogValue(int v) : value_(static_cast<int64_t>(v)) {}  // NOLINT(google-explicit-constructor)
-  LogValue(int64_t v) : value_(v) {}                    // NOLINT(google-explicit-constructor)
-  LogValue(uint64_t v) : value_(v) {}                   // NOLINT(google-explicit-constructor)
-  LogValue(absl::Duration v)
-      : value_(absl::ToDoubleSeconds(v)) {}  // NOLINT(google-explicit-constructor): seconds
+  // NOLINTBEGIN(google-explicit-constructor): call sites read as a table
+  LogValue(std::string_view v) : value_(std::string(v)) {}
+  LogValue(const char* v) : value_(std::string(v)) {}
+  LogValue(const std::string& v) : value_(v) {}
+  LogValue(bool v) : value_(v) {}
+  LogValue(double v) : value_(v) {}
+  LogValue(int v) : value_(static_cast<int64_t>(v)) {}
+  LogValue(int64_t v) : value_(v) {}
+  LogValue(uint64_t v) : value_(v) {}
+  LogValue(absl::Duration v) : value_(absl::ToDoubleSeconds(v)) {}  // seconds
+  // NOLINTEND(google-explicit-constructor)
   [[nodiscard]] const std::variant<std::string, bool, double, int64_t, uint64_t>& value() const {
     return value_;
   }

@@ -19,7 +19,7 @@ constexpr char kDeviceFailed[] = "the device has failed; the server is about to 
 
 Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
                const Tokenizer& tokenizer, Metrics& metrics, const Clock& clock)
-    : options_(std::move(options)),
+    : options_(options),
       executor_(std::move(executor)),
       tokenizer_(tokenizer),
       metrics_(metrics),

@@ -186,7 +186,7 @@ absl::Status SimulatedExecutor::CheckContext(const BatchPlan& plan, int32_t r) c
     if (config_.expected_tokens) {
       const auto content =
           shadow_.begin() + static_cast<ptrdiff_t>(block) * config_.kv_block_tokens;
-      if (expected.size() < static_cast<size_t>(begin + num_tokens) ||
+      if (expected.size() < static_cast<size_t>(begin) + num_tokens ||
           !std::equal(content, content + num_tokens, expected.begin() + begin)) {
         return Wrong(plan, "block {} does not hold tokens [{}, {}) of sequence {}", block, begin,
                      begin + num_tokens, sequence);

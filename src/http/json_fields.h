@@ -31,7 +31,7 @@ class JsonFields {
       : object_(object), path_(std::move(path)) {}
 
   // nullptr: absent or null.
-  const boost::json::value* Find(std::string_view name) const;
+  [[nodiscard]] const boost::json::value* Find(std::string_view name) const;
   std::optional<bool> Boolean(std::string_view name);
   std::optional<double> Number(std::string_view name);
   // Whole numbers, 5.0 included. true and false are no numbers.

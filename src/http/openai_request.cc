@@ -324,7 +324,7 @@ absl::StatusOr<OpenAiRequest> ParseGenerate(Endpoint endpoint, std::string_view 
     RefuseUnsupportedFields(endpoint, request.generate.sampling.n, fields);
     return fields.status();
   };
-  const absl::Status status = ReadJsonObject(body, max_json_depth, read);
+  absl::Status status = ReadJsonObject(body, max_json_depth, read);
   if (!status.ok()) return status;
   return request;
 }
@@ -351,7 +351,7 @@ absl::StatusOr<OpenAiTokenize> ParseTokenize(std::string_view body, int max_json
     result.return_token_strs = fields.Boolean("return_token_strs").value_or(false);
     return fields.status();
   };
-  const absl::Status status = ReadJsonObject(body, max_json_depth, read);
+  absl::Status status = ReadJsonObject(body, max_json_depth, read);
   if (!status.ok()) return status;
   return result;
 }
@@ -369,7 +369,7 @@ absl::StatusOr<OpenAiDetokenize> ParseDetokenize(std::string_view body, int max_
     }
     return fields.status();
   };
-  const absl::Status status = ReadJsonObject(body, max_json_depth, read);
+  absl::Status status = ReadJsonObject(body, max_json_depth, read);
   if (!status.ok()) return status;
   return result;
 }

@@ -24,7 +24,7 @@ using BeastError = boost::beast::error_code;
 // Like Beast's string_body, but it does not reserve what a Content-Length merely promises.
 struct GrowingBody {
   using value_type = std::string;
-  class reader {
+  class reader {  // NOLINT(readability-identifier-naming): Beast's name
    public:
     template <bool kIsRequest, class Fields>
     reader(http::header<kIsRequest, Fields>& /*header*/, value_type& body) : body_(body) {}
@@ -108,7 +108,7 @@ absl::StatusOr<size_t> RequestParser::Parse(std::string_view data) {
       return ToStatus(http::error::header_limit, impl_->limits);
     }
     if (!header_was_done && parser.is_header_done()) {
-      const absl::Status framing = CheckFraming();
+      absl::Status framing = CheckFraming();
       if (!framing.ok()) return framing;
       return taken;
     }

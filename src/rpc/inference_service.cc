@@ -73,8 +73,9 @@ class FunctionCall final : public grpc::ServerUnaryReactor,
     if (cancelled_.load())
       return Finish(record_.Close(absl::CancelledError("the client has gone")));
     absl::StatusOr<grpc::ByteBuffer> answer = method_(*env_->service, request);
-    if (answer.ok()) *response_ = *std::move(answer);
-    Finish(record_.Close(answer.status()));
+    const absl::Status status = answer.status();
+    if (status.ok()) *response_ = *std::move(answer);
+    Finish(record_.Close(status));
   }
 
   const std::shared_ptr<Environment> env_;  // before record_, which uses it to the last

@@ -81,7 +81,7 @@ CallId LocalService::Generate(GenerateRequest request, EventQueue* queue, Stream
     const MutexLock lock(mutex_);
     preparing_.emplace(call, false);
   }
-  const absl::Status queued = pool_.Submit([this, pending] { Prepare(std::move(*pending)); });
+  const absl::Status queued = pool_.Submit([this, pending] { Prepare(*pending); });
   if (!queued.ok()) {
     {
       const MutexLock lock(mutex_);
@@ -92,7 +92,7 @@ CallId LocalService::Generate(GenerateRequest request, EventQueue* queue, Stream
   return call;
 }
 
-void LocalService::Prepare(Pending pending) {
+void LocalService::Prepare(const Pending& pending) {
   absl::Status status;
   bool submitted = false;
   {

@@ -58,7 +58,7 @@ class LocalService final : public Service {
     absl::Time accepted_at;
   };
 
-  void Prepare(Pending pending);
+  void Prepare(const Pending& pending);
   absl::StatusOr<Request> BuildRequest(const Pending& pending, const LoadedModel& model) const;
   absl::StatusOr<std::vector<TokenId>> TokenizePrompt(
       const std::variant<Text, std::vector<ChatMessage>, std::vector<TokenId>>& prompt,

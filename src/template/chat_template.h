@@ -35,10 +35,9 @@ class ChatTemplate {
   // the local time zone. Errors: InvalidArgument with what raise_exception said or where evaluation
   // failed; ResourceExhausted past a limit. Messages hold no client text: where raise_exception
   // quotes it, "…" stands.
-  absl::StatusOr<std::vector<PromptSegment>> Render(const boost::json::object& variables,
-                                                    std::string_view bos_token,
-                                                    std::string_view eos_token,
-                                                    absl::Time now = absl::Now()) const;
+  [[nodiscard]] absl::StatusOr<std::vector<PromptSegment>> Render(
+      const boost::json::object& variables, std::string_view bos_token, std::string_view eos_token,
+      absl::Time now = absl::Now()) const;
 
  private:
   struct Node;
