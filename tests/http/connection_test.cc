@@ -214,16 +214,16 @@ TEST_F(Connection, GivesUpOnARequestThatDoesNotArrive) {
 }
 
 TEST_F(Connection, ClosesAfterIdleTimeOnly) {
-  config.idle_timeout_s = 0.2;
+  config.idle_timeout_s = 1;  // a loaded machine may take long between the two requests
   Start();
   RawClient client(server->port());
   client.Send(Get("/livez"));
   EXPECT_EQ(client.Read()->status, 200);
+  const auto begin = std::chrono::steady_clock::now();
   client.Send(Get("/livez"));
   EXPECT_EQ(client.Read()->status, 200);
-  const auto begin = std::chrono::steady_clock::now();
   EXPECT_TRUE(client.AtEnd());
-  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(150));
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
 }
 
 TEST_F(Connection, RefusesConnectionsBeyondTheLimit) {
