@@ -8,16 +8,34 @@
 
 namespace sluice {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ2K,
+  kQ3K,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+  kIq4Nl,
+};
 
 struct DTypeInfo {
   std::string_view name;
-  int32_t block_elements;  // elements that share a scale; 1: not quantised
+  int32_t block_elements;  // the least number of elements that stands alone; 1: not quantised
   int32_t block_bytes;
 };
 [[nodiscard]] constexpr DTypeInfo GetDTypeInfo(DType dtype) {
-  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},
-                                 {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20}};
+  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},
+                                 {"Q8_0", 32, 34},   {"Q4_0", 32, 18},   {"Q4_1", 32, 20},
+                                 {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q2_K", 256, 84},
+                                 {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
+                                 {"Q6_K", 256, 210}, {"IQ4_NL", 32, 18}};
   return kInfo[static_cast<int>(dtype)];
 }
 

@@ -11,7 +11,7 @@
 namespace sluice::cpu {
 namespace {
 
-Packing PackingOf(DType dtype) {
+absl::StatusOr<Packing> PackingOf(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return Packing::kF32;
@@ -25,8 +25,10 @@ Packing PackingOf(DType dtype) {
       return Packing::kQ4_0;
     case DType::kQ4_1:
       return Packing::kQ4_1;
+    default:
+      return absl::UnimplementedError(
+          fmt::format("no matrix multiplication for {} weights yet", GetDTypeInfo(dtype).name));
   }
-  return Packing::kF32;
 }
 
 // Bytes of 16 rows x 32 k, or of 16 rows x 1 k for float weights.
@@ -115,7 +117,7 @@ absl::StatusOr<PackedLinear> PackLinear(std::span<const WeightView> parts, Arena
   for (size_t i = 0; i < parts.size();) {
     const DTypeInfo info = GetDTypeInfo(parts[i].dtype);
     PackedPart packed;
-    packed.packing = PackingOf(parts[i].dtype);
+    ASSIGN_OR_RETURN(packed.packing, PackingOf(parts[i].dtype));
     packed.column = linear.rows;
     std::vector<const uint8_t*> rows;
     for (const DType dtype = parts[i].dtype; i < parts.size() && parts[i].dtype == dtype; ++i) {

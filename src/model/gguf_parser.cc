@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "base/status_macros.h"
 
@@ -27,29 +29,24 @@ constexpr std::string_view kGgmlTypes[] = {
     "I8",      "I16",    "I32",     "I64",   "F64",    "IQ1_M", "BF16",  "",
     "",        "",       "TQ1_0",   "TQ2_0", "",       "",      "",      "MXFP4"};
 
+// The types we compute with, by ggml's number.
+constexpr std::pair<uint32_t, DType> kSupported[] = {
+    {0, DType::kF32},  {1, DType::kF16},  {30, DType::kBF16}, {8, DType::kQ8_0},  {2, DType::kQ4_0},
+    {3, DType::kQ4_1}, {6, DType::kQ5_0}, {7, DType::kQ5_1},  {10, DType::kQ2K},  {11, DType::kQ3K},
+    {12, DType::kQ4K}, {13, DType::kQ5K}, {14, DType::kQ6K},  {20, DType::kIq4Nl}};
+
 absl::StatusOr<DType> ToDType(uint32_t ggml_type, std::string_view file, std::string_view tensor) {
-  switch (ggml_type) {
-    case 0:
-      return DType::kF32;
-    case 1:
-      return DType::kF16;
-    case 2:
-      return DType::kQ4_0;
-    case 3:
-      return DType::kQ4_1;
-    case 8:
-      return DType::kQ8_0;
-    case 30:
-      return DType::kBF16;
-    default:
-      break;
+  std::string supported;
+  for (const auto& [number, dtype] : kSupported) {
+    if (number == ggml_type) return dtype;
+    fmt::format_to(std::back_inserter(supported), "{}{}", supported.empty() ? "" : ", ",
+                   GetDTypeInfo(dtype).name);
   }
   const bool known = ggml_type < std::size(kGgmlTypes) && !kGgmlTypes[ggml_type].empty();
   std::string type =
       known ? std::string(kGgmlTypes[ggml_type]) : fmt::format("number {}", ggml_type);
-  std::string message = fmt::format(
-      "{}: tensor '{}' has type {}; supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1", file,
-      QuoteForMessage(tensor), type);
+  std::string message = fmt::format("{}: tensor '{}' has type {}; supported types are {}", file,
+                                    QuoteForMessage(tensor), type, supported);
   return known ? absl::UnimplementedError(message) : absl::InvalidArgumentError(message);
 }
 
@@ -266,9 +263,10 @@ absl::Status GgufParser::ReadDims(ModelTensor& tensor) {
                            kMaxTensorDims));
   }
   tensor.num_dims = static_cast<int>(num_dims);
-  // No element takes less than half a byte (4-bit blocks), so more than 2 elements a byte of file
-  // is out of range anyway; the bound keeps every later product far from overflow.
-  const uint64_t max_elements = 2 * bytes_.size();
+  // No element takes less than a quarter of a byte (Q2_K: 84 bytes for 256), so more than 4
+  // elements a byte of file is out of range anyway; the bound keeps every later product far from
+  // overflow.
+  const uint64_t max_elements = 4 * bytes_.size();
   uint64_t elements = 1;
   for (uint32_t i = 0; i < num_dims; ++i) {
     uint64_t dim = 0;

@@ -1,41 +1,20 @@
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <random>
-
 #include "tests/kernels/reference.h"
 #include "tests/kernels/step.h"
+#include "tests/kernels/weight_bytes.h"
 
 namespace sluice {
 namespace {
 
 constexpr int32_t kVocab = 50;
 
-// Random bytes with scales of ordinary size.
-std::vector<uint8_t> RandomTable(DType dtype, int32_t cols) {
-  std::mt19937 random(3);
-  WeightView view{dtype, kVocab, cols, nullptr};
-  std::vector<uint8_t> bytes(static_cast<size_t>(kVocab * view.row_bytes()));
-  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
-  const auto block_bytes = static_cast<size_t>(GetDTypeInfo(dtype).block_bytes);
-  for (size_t at = 0; at < bytes.size(); at += block_bytes) {
-    const auto value = static_cast<float>(random() % 2000) * 1e-3F - 1;
-    const uint16_t half = reference::FloatToHalf(value);
-    if (dtype == DType::kF32) std::memcpy(&bytes[at], &value, 4);
-    if (dtype == DType::kBF16)
-      std::memcpy(&bytes[at], reinterpret_cast<const char*>(&value) + 2, 2);
-    if (dtype != DType::kF32 && dtype != DType::kBF16) std::memcpy(&bytes[at], &half, 2);
-    if (dtype == DType::kQ4_1) std::memcpy(&bytes[at + 2], &half, 2);
-  }
-  return bytes;
-}
-
 class EmbedOf : public testing::TestWithParam<DType> {};
 
 TEST_P(EmbedOf, IsTheDequantisedRowRoundedOnce) {
   const DType dtype = GetParam();
-  const int32_t cols = GetDTypeInfo(dtype).block_elements == 1 ? 37 : 96;
-  const std::vector<uint8_t> bytes = RandomTable(dtype, cols);
+  const int32_t cols = GetDTypeInfo(dtype).block_elements == 1 ? 37 : 768;
+  const std::vector<uint8_t> bytes = RandomWeightBytes(dtype, kVocab, cols, 3);
   const WeightView table{dtype, kVocab, cols, bytes.data()};
   const std::vector<int32_t> tokens = {0, 49, 7, 7, 31};
   const std::vector<double> expected = reference::Embed(table, tokens);
@@ -56,7 +35,9 @@ TEST_P(EmbedOf, IsTheDequantisedRowRoundedOnce) {
 
 INSTANTIATE_TEST_SUITE_P(DTypes, EmbedOf,
                          testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
-                                         DType::kQ4_0, DType::kQ4_1),
+                                         DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                         DType::kQ2K, DType::kQ3K, DType::kQ4K, DType::kQ5K,
+                                         DType::kQ6K, DType::kIq4Nl),
                          [](const auto& info) {
                            return std::string(GetDTypeInfo(info.param).name);
                          });

@@ -16,6 +16,44 @@ uint16_t LoadU16(const uint8_t* p) {
   return value;
 }
 
+double Half(const uint8_t* p) { return static_cast<double>(HalfToFloat(LoadU16(p))); }
+
+// Bits [first, first + count) of a byte.
+int Field(uint8_t byte, int first, int count) { return byte >> first & ((1 << count) - 1); }
+
+// Element i of a super-block of 256; the layouts as in the format's own C structs.
+double SuperBlockElement(DType dtype, const uint8_t* p, int i) {
+  const int half = i / 128;        // the K types lay out halves of 128 elements,
+  const int quarter = i / 32 % 4;  // in four quarters of 32 that share bytes
+  const int l = i % 32;
+  const int sub = i / 16;
+  if (dtype == DType::kQ2K) {  // scales[16], qs[64], d, dmin
+    const int q = Field(p[16 + 32 * half + l], 2 * quarter, 2);
+    return Half(p + 80) * Field(p[sub], 0, 4) * q - Half(p + 82) * Field(p[sub], 4, 4);
+  }
+  if (dtype == DType::kQ3K) {  // hmask[32], qs[64], scales[12], d
+    const int q = Field(p[32 + 32 * half + l], 2 * quarter, 2) + 4 * Field(p[l], i / 32, 1) - 4;
+    const int low = Field(p[96 + sub % 8], sub < 8 ? 0 : 4, 4);
+    const int high = Field(p[104 + sub % 4], 2 * (sub / 4), 2);
+    return Half(p + 108) * (16 * high + low - 32) * q;
+  }
+  if (dtype == DType::kQ6K) {  // ql[128], qh[64], scales[16], d
+    const int low = Field(p[64 * half + i % 64], i % 128 < 64 ? 0 : 4, 4);
+    const int high = Field(p[128 + 32 * half + l], 2 * quarter, 2);
+    return Half(p + 208) * static_cast<int8_t>(p[192 + sub]) * (16 * high + low - 32);
+  }
+  // Q4_K: d, dmin, scales[12], qs[128]; Q5_K: d, dmin, scales[12], qh[32], qs[128].
+  const bool five = dtype == DType::kQ5K;
+  const int b = i / 32;
+  int q = Field(p[(five ? 48 : 16) + i / 64 * 32 + l], b % 2 == 0 ? 0 : 4, 4);
+  if (five) q += 16 * Field(p[16 + l], b, 1);
+  const uint8_t* s = p + 4;
+  const int scale = b < 4 ? Field(s[b], 0, 6) : Field(s[b + 4], 0, 4) + 16 * Field(s[b - 4], 6, 2);
+  const int minimum =
+      b < 4 ? Field(s[b + 4], 0, 6) : Field(s[b + 4], 4, 4) + 16 * Field(s[b], 6, 2);
+  return Half(p) * scale * q - Half(p + 2) * minimum;
+}
+
 double Element(const WeightView& weight, int64_t row, int64_t col) {
   const DTypeInfo info = GetDTypeInfo(weight.dtype);
   const uint8_t* block = static_cast<const uint8_t*>(weight.data) + row * weight.row_bytes() +
@@ -41,6 +79,22 @@ double Element(const WeightView& weight, int64_t row, int64_t col) {
     case DType::kQ4_1:
       return static_cast<double>(HalfToFloat(LoadU16(block))) * nibble(block + 4) +
              static_cast<double>(HalfToFloat(LoadU16(block + 2)));
+    case DType::kQ5_0:
+      return Half(block) * (nibble(block + 6) + 16 * Field(block[2 + i / 8], i % 8, 1) - 16);
+    case DType::kQ5_1:
+      return Half(block) * (nibble(block + 8) + 16 * Field(block[4 + i / 8], i % 8, 1)) +
+             Half(block + 2);
+    case DType::kIq4Nl: {
+      constexpr int kValues[] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                 1,    13,   25,  38,  53,  69,  89,  113};
+      return Half(block) * kValues[nibble(block + 2)];
+    }
+    case DType::kQ2K:
+    case DType::kQ3K:
+    case DType::kQ4K:
+    case DType::kQ5K:
+    case DType::kQ6K:
+      return SuperBlockElement(weight.dtype, block, i);
   }
   return 0;
 }

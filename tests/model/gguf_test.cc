@@ -97,11 +97,13 @@ TEST(Gguf, ReadsTensorsOfEveryType) {
   for (const uint32_t version : {2U, 3U}) {
     TestGguf file;
     file.version = version;
-    const std::pair<uint32_t, size_t> kTypes[] = {{0, 4 * 64}, {1, 2 * 64}, {30, 2 * 64},
-                                                  {8, 68},     {2, 36},     {3, 40}};
+    // By ggml's numbers: the bytes of a row of 256 elements.
+    const std::pair<uint32_t, size_t> kTypes[] = {
+        {0, 1024}, {1, 512}, {30, 512}, {8, 272},  {2, 144},  {3, 160},  {6, 176},
+        {7, 192},  {10, 84}, {11, 110}, {12, 144}, {13, 176}, {14, 210}, {20, 144}};
     for (const auto& [type, row_bytes] : kTypes) {
       file.tensors.push_back({"t" + std::to_string(type),
-                              {64, 3},
+                              {256, 3},
                               type,
                               std::string(3 * row_bytes, 'a'),
                               std::nullopt});
@@ -113,7 +115,7 @@ TEST(Gguf, ReadsTensorsOfEveryType) {
       const ModelTensor* tensor = (*gguf)->tensors().Find("t" + std::to_string(type));
       ASSERT_NE(tensor, nullptr);
       EXPECT_EQ(tensor->num_bytes, static_cast<int64_t>(3 * row_bytes));
-      EXPECT_EQ(tensor->ShapeString(), "[64, 3]");
+      EXPECT_EQ(tensor->ShapeString(), "[256, 3]");
       EXPECT_EQ(tensor->data[0], 'a');
     }
   }
@@ -283,9 +285,15 @@ const Hostile kHostile[] = {
     {"DimensionNegative", [](TestGguf& f) { f.tensors[1].dims = {1ULL << 63}; }, "dimension 0 of"},
     {"RowsNoMultipleOfTheBlock", [](TestGguf& f) { f.tensors[0].dims = {33, 4}; },
      "rows of 33 elements; Q4_0 needs a multiple of 32"},
-    {"TypeQ4K", [](TestGguf& f) { f.tensors[0].type = 12; },
-     "tensor 'm' has type Q4_K; supported types are F32, F16"},
-    {"TypeIq2", [](TestGguf& f) { f.tensors[0].type = 16; }, "has type IQ2_XXS"},
+    {"RowsNoMultipleOfTheSuperBlock",
+     [](TestGguf& f) {
+       f.tensors[0].type = 12;
+       f.tensors[0].dims = {128, 1};
+     },
+     "rows of 128 elements; Q4_K needs a multiple of 256"},
+    {"TypeIq2", [](TestGguf& f) { f.tensors[0].type = 16; },
+     "tensor 'm' has type IQ2_XXS; supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, "
+     "Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL"},
     {"TypeI32", [](TestGguf& f) { f.tensors[0].type = 26; }, "has type I32"},
     {"TypeWithdrawn", [](TestGguf& f) { f.tensors[0].type = 4; }, "has type number 4"},
     {"TypeUnknown", [](TestGguf& f) { f.tensors[0].type = 4000; }, "has type number 4000"},

@@ -1,17 +1,16 @@
 // Rows in and out of the step: out[t] = table[tokens[t]] dequantised, and out[i] = x[last token of
 // output row i].
 //
-// Values: Q8_0 d * q, Q4_0 d * (q - 8), Q4_1 fma(d, q, m), each rounded to f32 once; F32, F16 and
-// BF16 exactly.
+// Values: F32, F16 and BF16 exactly; quantised ones fma(d * scale, q, m * minimum), see
+// file_blocks.h: the products are exact, so each value is rounded to f32 once.
 // Work: items are tokens, or output rows. Bytes: T * (4 D + the table row's bytes).
 // Bound by the cache misses of the table rows.
+#include "kernels/cpu/file_blocks.h"
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 
 namespace sluice::cpu::SLUICE_ISA {
 namespace {
-
-constexpr int kBlock = 32;  // elements of a quantised block
 
 SLUICE_INLINE uint16_t LoadU16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
 
@@ -22,26 +21,23 @@ SLUICE_INLINE float F16(const uint8_t* p) {
   return values[0];
 }
 
-// out[0..32) = fma(d, q - bias, m).
-SLUICE_INLINE void ExpandBlock(const int32_t* q, float d, float m, float* out) {
-  for (int i = 0; i < kBlock; i += kLanes) {
-    Store(out + i, Fma(Broadcast(d), ToFloat(Load(q + i)), Broadcast(m)));
+// One block of a quantised row.
+void ExpandBlock(DType dtype, int elements, const uint8_t* in, float* out) {
+  const BlockFormat format = BlockFormatOf(dtype);
+  FileBlock block;
+  ReadFileBlock(dtype, in, block);
+  const float d = F16(in + format.d_at);
+  const float m = format.m_at < 0 ? 0 : F16(in + format.m_at);
+  for (int i = 0; i < elements; i += kLanes) {
+    int32_t q[kLanes];
+    for (int j = 0; j < kLanes; ++j) {
+      const uint8_t code = block.code[i + j];
+      q[j] = dtype == DType::kIq4Nl ? kIq4Values[code] : code - format.offset;
+    }
+    const F32x16 scale = Broadcast(d * static_cast<float>(block.scale[i / kLanes]));
+    const F32x16 minimum = Broadcast(m * static_cast<float>(block.minimum[i / kLanes]));
+    Store(out + i, Fma(scale, ToFloat(Load(q)), minimum));
   }
-}
-
-void ExpandNibbles(const uint8_t* nibbles, int bias, float d, float m, float* out) {
-  int32_t q[kBlock];
-  for (int i = 0; i < kBlock / 2; ++i) {
-    q[i] = (nibbles[i] & 15) - bias;
-    q[i + kBlock / 2] = (nibbles[i] >> 4) - bias;
-  }
-  ExpandBlock(q, d, m, out);
-}
-
-void ExpandBytes(const uint8_t* bytes, float d, float* out) {
-  int32_t q[kBlock];
-  for (int i = 0; i < kBlock; ++i) q[i] = static_cast<int8_t>(bytes[i]);
-  ExpandBlock(q, d, 0, out);
 }
 
 void ExpandHalfs(const uint8_t* row, bool bf16, int64_t cols, float* out) {
@@ -55,7 +51,6 @@ void ExpandHalfs(const uint8_t* row, bool bf16, int64_t cols, float* out) {
 
 void ExpandRow(const WeightView& table, const uint8_t* row, float* out) {
   const int64_t cols = table.cols;
-  const int64_t blocks = cols / kBlock;
   switch (table.dtype) {
     case DType::kF32:
       __builtin_memcpy(out, row, static_cast<size_t>(cols) * sizeof(float));
@@ -64,20 +59,12 @@ void ExpandRow(const WeightView& table, const uint8_t* row, float* out) {
       return ExpandHalfs(row, false, cols, out);
     case DType::kBF16:
       return ExpandHalfs(row, true, cols, out);
-    case DType::kQ8_0:
-      for (int64_t b = 0; b < blocks; ++b, row += 34)
-        ExpandBytes(row + 2, F16(row), out + b * kBlock);
-      return;
-    case DType::kQ4_0:
-      for (int64_t b = 0; b < blocks; ++b, row += 18) {
-        ExpandNibbles(row + 2, 8, F16(row), 0, out + b * kBlock);
-      }
-      return;
-    case DType::kQ4_1:
-      for (int64_t b = 0; b < blocks; ++b, row += 20) {
-        ExpandNibbles(row + 4, 0, F16(row), F16(row + 2), out + b * kBlock);
-      }
-      return;
+    default:
+      break;
+  }
+  const DTypeInfo info = GetDTypeInfo(table.dtype);
+  for (int64_t i = 0; i < cols; i += info.block_elements, row += info.block_bytes) {
+    ExpandBlock(table.dtype, info.block_elements, row, out + i);
   }
 }
 
