@@ -20,6 +20,8 @@
 
 namespace sluice {
 
+enum class Activation : uint8_t { kSilu, kGeluTanh };
+
 struct RopeParams {
   int32_t rope_dim = 0;  // leading elements of each head that rotate; even
   bool interleaved =
@@ -38,8 +40,10 @@ class Ops {
   // where it pays. The parts' memory must outlive the Ops. Errors: InvalidArgument for shapes the
   // backend cannot hold.
   virtual absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) = 0;
-  // A 1-D weight, copied and converted to f32.
-  virtual absl::StatusOr<Vector> LoadVector(const WeightView& weight) = 0;
+  // 1-D weights (F32, F16 or BF16), converted to f32 and copied one after the other into one
+  // vector.
+  virtual absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) = 0;
+  absl::StatusOr<Vector> LoadVector(const WeightView& weight) { return LoadVector({&weight, 1}); }
   // Zeroed memory of the backend, 64-byte aligned, freed with the Ops. Errors: ResourceExhausted.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
   // Bytes of one KV block of one layer.

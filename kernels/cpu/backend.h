@@ -28,7 +28,7 @@ class Backend final : public Ops {
   Backend(const Kernels& kernels, int32_t num_threads);
 
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
-  absl::StatusOr<Vector> LoadVector(const WeightView& weight) override;
+  absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
   [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
                                      int32_t head_dim) const override;

@@ -8,6 +8,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/half.h"
 
 namespace sluice {
 namespace {
@@ -45,6 +46,43 @@ namespace cpu {
 
 Backend::Backend(const Kernels& kernels, int32_t num_threads)
     : kernels_(kernels), pool_(num_threads, Backend::kScratchBytes) {}
+
+namespace {
+
+float FloatAt(const WeightView& weight, int64_t i) {
+  const auto* bytes = static_cast<const char*>(weight.data);
+  if (weight.dtype == DType::kF32) {
+    float value = 0;
+    std::memcpy(&value, bytes + 4 * i, 4);
+    return value;
+  }
+  uint16_t half = 0;
+  std::memcpy(&half, bytes + 2 * i, 2);
+  return weight.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
+}
+
+}  // namespace
+
+absl::StatusOr<Vector> Backend::LoadVector(std::span<const WeightView> parts) {
+  int64_t size = 0;
+  for (const WeightView& part : parts) {
+    if (part.rows != 1) {
+      return absl::InvalidArgumentError(
+          fmt::format("a vector has {} rows; it must have 1", part.rows));
+    }
+    if (part.dtype != DType::kF32 && part.dtype != DType::kF16 && part.dtype != DType::kBF16) {
+      return absl::InvalidArgumentError(fmt::format(
+          "a vector has type {}; it must be F32, F16 or BF16", GetDTypeInfo(part.dtype).name));
+    }
+    size += part.cols;
+  }
+  ASSIGN_OR_RETURN(void* memory, arena_.Allocate(size * 4));
+  auto* out = static_cast<float*>(memory);
+  for (const WeightView& part : parts) {
+    for (int64_t i = 0; i < part.cols; ++i) *out++ = FloatAt(part, i);
+  }
+  return Vector{static_cast<const float*>(memory), static_cast<int32_t>(size)};
+}
 
 absl::StatusOr<void*> Backend::Allocate(int64_t bytes) { return arena_.Allocate(bytes); }
 

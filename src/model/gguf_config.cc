@@ -1,25 +1,59 @@
 #include "model/gguf_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <string_view>
 
 #include "base/status_macros.h"
+#include "model/gguf_rope.h"
 #include "model/model_limits.h"
 
 namespace sluice {
 namespace {
 
-constexpr std::string_view kSupportedArchitectures = "llama";
+// What GGUF leaves to the reader's knowledge of a family.
+struct Family {
+  std::string_view name;  // general.architecture
+  bool rope_interleaved = false;
+  bool gemma = false;  // embeddings times sqrt(D), GELU
+  // Layers with a window, where the file has one: all but each window_period-th; 0: all.
+  int32_t window_period = 0;
+  double window_rope_theta = 0;  // of the layers with a window; 0: like the others
+  // Files of this many layers scale attention by 1/sqrt(D/Hq) instead of 1/sqrt(H); 0: none do.
+  int32_t layers_scaled_by_dim = 0;
+  bool moe_renormalises = false;
+};
 
-absl::Status CheckArchitecture(const GgufFile& file, std::string_view architecture) {
-  if (architecture != "llama") {
+constexpr Family kFamilies[] = {
+    // llama is also Mistral and Mixtral.
+    {.name = "llama", .rope_interleaved = true, .moe_renormalises = true},
+    {.name = "qwen2"},
+    {.name = "qwen2moe"},
+    {.name = "qwen3"},
+    {.name = "qwen3moe", .moe_renormalises = true},
+    {.name = "gemma", .gemma = true},
+    {.name = "gemma2", .gemma = true, .window_period = 2, .layers_scaled_by_dim = 46},
+    {.name = "gemma3",
+     .gemma = true,
+     .window_period = 6,
+     .window_rope_theta = 10000,
+     .layers_scaled_by_dim = 62},
+    {.name = "phi3"},
+};
+
+absl::StatusOr<Family> FindFamily(const GgufFile& file, std::string_view architecture) {
+  const auto* family = std::ranges::find(kFamilies, architecture, &Family::name);
+  if (family == std::end(kFamilies)) {
+    std::vector<std::string_view> names;
+    for (const Family& known : kFamilies) names.push_back(known.name);
     return absl::UnimplementedError(
         fmt::format("{}: architecture '{}' is not supported; supported: {}", file.name(),
-                    QuoteForMessage(architecture), kSupportedArchitectures));
+                    QuoteForMessage(architecture), fmt::join(names, ", ")));
   }
   ASSIGN_OR_RETURN(const int64_t parts, file.GetIntOr("split.count", 0, 65535, 1));
   if (parts > 1) {
@@ -27,28 +61,23 @@ absl::Status CheckArchitecture(const GgufFile& file, std::string_view architectu
         fmt::format("{}: one of {} parts of a split model; only whole files are supported",
                     file.name(), parts));
   }
-  return absl::OkStatus();
+  return *family;
 }
 
-absl::Status ReadRope(const GgufFile& file, const std::string& prefix, ModelConfig& c) {
-  ASSIGN_OR_RETURN(const int64_t rope_dim,
-                   file.GetIntOr(prefix + "rope.dimension_count", 2, c.head_dim, c.head_dim));
-  if (rope_dim % 2 != 0) {
-    return file.KeyError(prefix + "rope.dimension_count",
-                         fmt::format("is {}; must be even", rope_dim));
+absl::Status CheckHeads(const GgufFile& file, const std::string& prefix, int64_t q_heads,
+                        int64_t kv_heads, int64_t head_dim, int64_t value_dim) {
+  if (head_dim % 2 != 0 || head_dim > kMaxHeadDim || value_dim != head_dim) {
+    return file.KeyError(
+        prefix + "attention.key_length",
+        fmt::format("gives heads of {} and values of {} elements; both must be the same "
+                    "even number up to {}",
+                    head_dim, value_dim, kMaxHeadDim));
   }
-  c.rope_dim = static_cast<int32_t>(rope_dim);
-  ASSIGN_OR_RETURN(c.rope_theta, file.GetFloatOr(prefix + "rope.freq_base", 1, 1e12, 10000));
-  const std::string type_key = prefix + "rope.scaling.type";
-  ASSIGN_OR_RETURN(const std::string_view type, file.GetStringOr(type_key, "none"));
-  if (type == "linear") {
-    ASSIGN_OR_RETURN(const double factor, file.GetFloat(prefix + "rope.scaling.factor", 1e-3, 1e6));
-    c.rope_position_scale = 1 / factor;
-  } else if (type != "none") {
-    return absl::UnimplementedError(fmt::format("{}: key '{}' is '{}'; supported: none, linear",
-                                                file.name(), type_key, QuoteForMessage(type)));
+  if ((q_heads + 2 * kv_heads) * head_dim > kMaxQkvCols) {
+    return file.KeyError(prefix + "attention.head_count",
+                         fmt::format("gives {} columns of q, k and v; at most {} are allowed",
+                                     (q_heads + 2 * kv_heads) * head_dim, kMaxQkvCols));
   }
-  c.rope_interleaved = true;
   return absl::OkStatus();
 }
 
@@ -73,55 +102,68 @@ absl::Status ReadHeads(const GgufFile& file, const std::string& prefix, ModelCon
       file.GetIntOr(head_dim_key, 2, kMaxHeadDim, std::max<int64_t>(c.model_dim / q_heads, 1)));
   ASSIGN_OR_RETURN(const int64_t value_dim,
                    file.GetIntOr(prefix + "attention.value_length", 2, kMaxHeadDim, head_dim));
-  if (head_dim % 2 != 0 || head_dim > kMaxHeadDim || value_dim != head_dim) {
-    return file.KeyError(
-        head_dim_key,
-        fmt::format("gives heads of {} and values of {} elements; both must be the same "
-                    "even number up to {}",
-                    head_dim, value_dim, kMaxHeadDim));
-  }
-  if ((q_heads + 2 * kv_heads) * head_dim > kMaxQkvCols) {
-    return file.KeyError(prefix + "attention.head_count",
-                         fmt::format("gives {} columns of q, k and v; at most {} are allowed",
-                                     (q_heads + 2 * kv_heads) * head_dim, kMaxQkvCols));
-  }
+  RETURN_IF_ERROR(CheckHeads(file, prefix, q_heads, kv_heads, head_dim, value_dim));
   c.num_q_heads = static_cast<int32_t>(q_heads);
   c.num_kv_heads = static_cast<int32_t>(kv_heads);
   c.head_dim = static_cast<int32_t>(head_dim);
-  ASSIGN_OR_RETURN(const double scale,
-                   file.GetFloatOr(prefix + "attention.scale", 1e-6, 1e6,
-                                   1 / std::sqrt(static_cast<double>(head_dim))));
-  c.attention_scale = static_cast<float>(scale);
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
-  ASSIGN_OR_RETURN(const std::string_view architecture, file.GetString("general.architecture"));
-  RETURN_IF_ERROR(CheckArchitecture(file, architecture));
-  ModelConfig c;
-  c.architecture = architecture;
-  const std::string prefix = c.architecture + ".";
-  ASSIGN_OR_RETURN(const int64_t dim, file.GetInt(prefix + "embedding_length", 1, kMaxModelDim));
-  ASSIGN_OR_RETURN(const int64_t ffn, file.GetInt(prefix + "feed_forward_length", 1, kMaxFfnDim));
-  ASSIGN_OR_RETURN(const int64_t layers, file.GetInt(prefix + "block_count", 1, kMaxLayers));
-  ASSIGN_OR_RETURN(const int64_t context, file.GetInt(prefix + "context_length", 1, kMaxContext));
-  ASSIGN_OR_RETURN(const int64_t experts, file.GetIntOr(prefix + "expert_count", 0, 1 << 20, 0));
-  if (experts > 0) {
-    return absl::UnimplementedError(fmt::format(
-        "{}: a mixture of {} experts; only dense models are supported", file.name(), experts));
+absl::Status ReadAttention(const GgufFile& file, const std::string& prefix, const Family& family,
+                           ModelConfig& c) {
+  const bool by_dim = family.layers_scaled_by_dim == c.num_layers;
+  const double scaled_elements =
+      by_dim ? static_cast<double>(c.model_dim) / c.num_q_heads : c.head_dim;
+  ASSIGN_OR_RETURN(const double scale, file.GetFloatOr(prefix + "attention.scale", 1e-6, 1e6,
+                                                       1 / std::sqrt(scaled_elements)));
+  c.attention_scale = static_cast<float>(scale);
+  ASSIGN_OR_RETURN(const double softcap,
+                   file.GetFloatOr(prefix + "attn_logit_softcapping", 0, 1e6, 0));
+  c.attention_softcap = static_cast<float>(softcap);
+  ASSIGN_OR_RETURN(const double final_softcap,
+                   file.GetFloatOr(prefix + "final_logit_softcapping", 0, 1e6, 0));
+  c.final_softcap = static_cast<float>(final_softcap);
+  ASSIGN_OR_RETURN(const int64_t window,
+                   file.GetIntOr(prefix + "attention.sliding_window", 0, kMaxContext, 0));
+  if (window == 0) return absl::OkStatus();
+  for (int32_t l = 0; l < c.num_layers; ++l) {
+    const bool all = family.window_period > 0 && (l + 1) % family.window_period == 0;
+    c.windows.push_back(all ? 0 : static_cast<int32_t>(window));
   }
-  ASSIGN_OR_RETURN(const double eps,
-                   file.GetFloat(prefix + "attention.layer_norm_rms_epsilon", 1e-12, 1));
-  c.model_dim = static_cast<int32_t>(dim);
-  c.ffn_dim = static_cast<int32_t>(ffn);
-  c.num_layers = static_cast<int32_t>(layers);
-  c.max_context = static_cast<int32_t>(context);
-  c.norm_eps = static_cast<float>(eps);
-  RETURN_IF_ERROR(ReadHeads(file, prefix, c));
-  RETURN_IF_ERROR(ReadRope(file, prefix, c));
+  return absl::OkStatus();
+}
 
+absl::Status ReadMoe(const GgufFile& file, const std::string& prefix, const Family& family,
+                     ModelConfig& c) {
+  ASSIGN_OR_RETURN(const int64_t experts,
+                   file.GetIntOr(prefix + "expert_count", 0, kMaxExperts, 0));
+  if (experts == 0) return absl::OkStatus();
+  if (experts == 1) return file.KeyError(prefix + "expert_count", "is 1; a mixture has at least 2");
+  ASSIGN_OR_RETURN(const int64_t used, file.GetInt(prefix + "expert_used_count", 1,
+                                                   std::min(experts, kMaxExpertsUsed)));
+  ASSIGN_OR_RETURN(const int64_t ffn,
+                   file.GetIntOr(prefix + "expert_feed_forward_length", 1, kMaxFfnDim, c.ffn_dim));
+  ASSIGN_OR_RETURN(const int64_t shared,
+                   file.GetIntOr(prefix + "expert_shared_feed_forward_length", 0, kMaxFfnDim, 0));
+  constexpr int64_t kSoftmax = 1;
+  ASSIGN_OR_RETURN(const int64_t gating,
+                   file.GetIntOr(prefix + "expert_gating_func", 0, 1 << 20, kSoftmax));
+  if (gating != kSoftmax) {
+    return absl::UnimplementedError(
+        fmt::format("{}: key '{}expert_gating_func' is {}; supported: "
+                    "{} (softmax)",
+                    file.name(), prefix, gating, kSoftmax));
+  }
+  ASSIGN_OR_RETURN(c.moe.renormalise,
+                   file.GetBoolOr(prefix + "expert_weights_norm", family.moe_renormalises));
+  c.moe.num_experts = static_cast<int32_t>(experts);
+  c.moe.num_used = static_cast<int32_t>(used);
+  c.moe.ffn_dim = static_cast<int32_t>(ffn);
+  c.moe.shared_ffn_dim = static_cast<int32_t>(shared);
+  return absl::OkStatus();
+}
+
+absl::Status ReadVocab(const GgufFile& file, const std::string& prefix, ModelConfig& c) {
   const ModelTensor* embedding = file.tensors().Find("token_embd.weight");
   if (embedding == nullptr) {
     return absl::InvalidArgumentError(
@@ -140,6 +182,38 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
         prefix + "vocab_size",
         fmt::format("is {}; 'token_embd.weight' has {} rows", vocab, c.vocab_size));
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
+  ASSIGN_OR_RETURN(const std::string_view architecture, file.GetString("general.architecture"));
+  ASSIGN_OR_RETURN(const Family family, FindFamily(file, architecture));
+  ModelConfig c;
+  c.architecture = architecture;
+  const std::string prefix = c.architecture + ".";
+  ASSIGN_OR_RETURN(const int64_t dim, file.GetInt(prefix + "embedding_length", 1, kMaxModelDim));
+  ASSIGN_OR_RETURN(const int64_t ffn, file.GetInt(prefix + "feed_forward_length", 1, kMaxFfnDim));
+  ASSIGN_OR_RETURN(const int64_t layers, file.GetInt(prefix + "block_count", 1, kMaxLayers));
+  ASSIGN_OR_RETURN(const int64_t context, file.GetInt(prefix + "context_length", 1, kMaxContext));
+  ASSIGN_OR_RETURN(const double eps,
+                   file.GetFloat(prefix + "attention.layer_norm_rms_epsilon", 1e-12, 1));
+  c.model_dim = static_cast<int32_t>(dim);
+  c.ffn_dim = static_cast<int32_t>(ffn);
+  c.num_layers = static_cast<int32_t>(layers);
+  c.max_context = static_cast<int32_t>(context);
+  c.norm_eps = static_cast<float>(eps);
+  if (family.gemma) {
+    c.embedding_scale = std::sqrt(static_cast<float>(c.model_dim));
+    c.activation = Activation::kGeluTanh;
+  }
+  RETURN_IF_ERROR(ReadHeads(file, prefix, c));
+  RETURN_IF_ERROR(ReadAttention(file, prefix, family, c));
+  RETURN_IF_ERROR(ReadMoe(file, prefix, family, c));
+  RETURN_IF_ERROR(
+      ReadGgufRope(file, prefix, {family.rope_interleaved, family.window_rope_theta}, c));
+  RETURN_IF_ERROR(ReadVocab(file, prefix, c));
   return c;
 }
 

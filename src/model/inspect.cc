@@ -85,7 +85,7 @@ std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_
   fmt::format_to(to,
                  "heads            {} query, {} KV, {} elements each\ncontext          {} tokens, "
                  "rope theta {}\n",
-                 c.num_q_heads, c.num_kv_heads, c.head_dim, c.max_context, c.rope_theta);
+                 c.num_q_heads, c.num_kv_heads, c.head_dim, c.max_context, c.rope.theta);
   AppendTensors(file, out);
   AppendTokenizer(model.info, out);
 

@@ -11,6 +11,7 @@ inline constexpr int64_t kMaxModelDim = 1 << 16, kMaxFfnDim = 1 << 19, kMaxLayer
 inline constexpr int64_t kMaxHeadDim = 256, kMaxVocab = 1 << 21, kMaxContext = 1 << 24,
                          kMaxMerges = 1 << 22;
 inline constexpr int64_t kMaxQkvCols = 1 << 18;
+inline constexpr int64_t kMaxExperts = 1024, kMaxExpertsUsed = 64;
 inline constexpr uint64_t kMaxTemplateBytes = 1 << 20;
 
 }  // namespace sluice

@@ -85,7 +85,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
         fmt::format("a context of {} tokens; the model allows 1 to {}", limits.max_model_len,
                     config.max_context));
   }
-  if (int64_t{limits.max_model_len} * config.rope_dim / 2 > std::numeric_limits<int32_t>::max()) {
+  if (int64_t{limits.max_model_len} * config.rope.dim / 2 > std::numeric_limits<int32_t>::max()) {
     return absl::InvalidArgumentError(fmt::format(
         "a context of {} tokens is beyond what a rotation table can hold; use a smaller one",
         limits.max_model_len));

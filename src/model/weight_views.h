@@ -2,6 +2,7 @@
 // view without data is a part that the model does not have.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,12 +15,20 @@ namespace sluice {
 struct LayerViews {
   WeightView attn_norm;               // [D]
   WeightView q, k, v;                 // [Hq*H, D], [Hkv*H, D], [Hkv*H, D]
+  WeightView qkv;                     // [(Hq + 2 Hkv) * H, D] in place of those three
   WeightView q_bias, k_bias, v_bias;  // all three or none: [Hq*H], [Hkv*H], [Hkv*H]
   WeightView q_norm, k_norm;          // both or none: [H]
   WeightView o;                       // [D, Hq*H]
+  WeightView post_attention_norm;     // [D] of what attention adds, or none
   WeightView ffn_norm;                // [D]
-  WeightView gate, up;                // [F, D]
-  WeightView down;                    // [D, F]
+  WeightView gate, up;       // [F, D]; without gate, up is [2F, D]: gate rows, then up rows
+  WeightView down;           // [D, F]
+  WeightView post_ffn_norm;  // [D] of what the FFN adds, or none
+  // With a router the FFN is a mixture of experts, and gate, up and down are not there.
+  WeightView router;                                              // [E, D]
+  std::vector<WeightView> gate_experts, up_experts;               // E times [Fe, D]
+  std::vector<WeightView> down_experts;                           // E times [D, Fe]
+  WeightView shared_router, shared_gate, shared_up, shared_down;  // [D], [Fs, D] twice, [D, Fs]
 };
 
 struct WeightViews {
@@ -27,8 +36,11 @@ struct WeightViews {
   std::vector<LayerViews> layers;
   WeightView output_norm;  // [D]
   WeightView head;         // [V, D]; without data: token_embd serves as head
-  WeightView rope_freqs;   // [rope_dim/2] f32 divisors of the rotation frequencies, or none
 };
+
+// Divisors of rotation frequencies; they are part of the ModelConfig, which its reader filled.
+inline constexpr std::string_view kRopeTensors[] = {
+    "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"};
 
 // Errors: InvalidArgument for a missing tensor, a wrong shape, or a tensor that the forward pass
 // would not use (it would compute something else than the file means).

@@ -1,31 +1,23 @@
 #include "model/weights.h"
 
-#include <cstring>
-
 #include "base/status_macros.h"
 #include "model/rope.h"
 
 namespace sluice {
 namespace {
 
-// FindWeights let only F32 biases in, so stacking them is a copy.
-absl::StatusOr<Vector> StackBiases(const LayerViews& views, Ops& ops) {
-  std::vector<float> stacked;
-  for (const WeightView* part : {&views.q_bias, &views.k_bias, &views.v_bias}) {
-    const size_t begin = stacked.size();
-    stacked.resize(begin + part->cols);
-    std::memcpy(stacked.data() + begin, part->data, part->cols * sizeof(float));
-  }
-  return ops.LoadVector({DType::kF32, 1, static_cast<int64_t>(stacked.size()), stacked.data()});
-}
-
 absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, Ops& ops) {
   LayerWeights layer;
   ASSIGN_OR_RETURN(layer.attn_norm, ops.LoadVector(views.attn_norm));
-  const WeightView qkv[] = {views.q, views.k, views.v};
-  ASSIGN_OR_RETURN(layer.qkv, ops.LoadLinear(qkv));
+  if (views.qkv.data != nullptr) {
+    ASSIGN_OR_RETURN(layer.qkv, ops.LoadLinear({&views.qkv, 1}));
+  } else {
+    const WeightView parts[] = {views.q, views.k, views.v};
+    ASSIGN_OR_RETURN(layer.qkv, ops.LoadLinear(parts));
+  }
   if (views.q_bias.data != nullptr) {
-    ASSIGN_OR_RETURN(layer.qkv_bias, StackBiases(views, ops));
+    const WeightView parts[] = {views.q_bias, views.k_bias, views.v_bias};
+    ASSIGN_OR_RETURN(layer.qkv_bias, ops.LoadVector(parts));
   }
   if (views.q_norm.data != nullptr) {
     ASSIGN_OR_RETURN(layer.q_norm, ops.LoadVector(views.q_norm));
@@ -33,20 +25,22 @@ absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, Ops& ops) {
   }
   ASSIGN_OR_RETURN(layer.o, ops.LoadLinear({&views.o, 1}));
   ASSIGN_OR_RETURN(layer.ffn_norm, ops.LoadVector(views.ffn_norm));
-  const WeightView gate_up[] = {views.gate, views.up};
-  ASSIGN_OR_RETURN(layer.gate_up, ops.LoadLinear(gate_up));
+  if (views.gate.data == nullptr) {
+    ASSIGN_OR_RETURN(layer.gate_up, ops.LoadLinear({&views.up, 1}));
+  } else {
+    const WeightView gate_up[] = {views.gate, views.up};
+    ASSIGN_OR_RETURN(layer.gate_up, ops.LoadLinear(gate_up));
+  }
   ASSIGN_OR_RETURN(layer.down, ops.LoadLinear({&views.down, 1}));
   return layer;
 }
 
-absl::StatusOr<RopeParams> LoadRope(const WeightViews& views, const ModelConfig& config,
-                                    int32_t max_positions, Ops& ops) {
-  const RopeTable table =
-      MakeRopeTable(config, max_positions, static_cast<const float*>(views.rope_freqs.data));
+absl::StatusOr<RopeParams> LoadRope(const RopeConfig& rope, int32_t max_positions, Ops& ops) {
+  const RopeTable table = MakeRopeTable(rope, max_positions);
   const auto size = static_cast<int64_t>(table.cos.size());
   ASSIGN_OR_RETURN(const Vector cos, ops.LoadVector({DType::kF32, 1, size, table.cos.data()}));
   ASSIGN_OR_RETURN(const Vector sin, ops.LoadVector({DType::kF32, 1, size, table.sin.data()}));
-  return RopeParams{config.rope_dim, config.rope_interleaved, cos.data, sin.data};
+  return RopeParams{rope.dim, rope.interleaved, cos.data, sin.data};
 }
 
 }  // namespace
@@ -61,7 +55,7 @@ absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig&
   ASSIGN_OR_RETURN(weights.output_norm, ops.LoadVector(views.output_norm));
   const WeightView& head = views.head.data != nullptr ? views.head : views.token_embd;
   ASSIGN_OR_RETURN(weights.head, ops.LoadLinear({&head, 1}));
-  ASSIGN_OR_RETURN(weights.rope, LoadRope(views, config, max_positions, ops));
+  ASSIGN_OR_RETURN(weights.rope, LoadRope(config.rope, max_positions, ops));
   return weights;
 }
 

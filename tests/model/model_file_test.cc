@@ -38,10 +38,10 @@ TEST(ModelFile, ReadsSizesFromMetadataAndTensors) {
   EXPECT_EQ(c.num_q_heads, 4);
   EXPECT_EQ(c.num_kv_heads, 2);
   EXPECT_EQ(c.head_dim, 8);
-  EXPECT_EQ(c.rope_dim, 8);
+  EXPECT_EQ(c.rope.dim, 8);
   EXPECT_EQ(c.max_context, 512);
   EXPECT_EQ(c.qkv_cols(), 64);
-  EXPECT_TRUE(c.rope_interleaved);
+  EXPECT_TRUE(c.rope.interleaved);
   EXPECT_FLOAT_EQ(c.attention_scale, 1 / std::sqrt(8.0F));
   EXPECT_EQ(model->weights.head.data, nullptr);
   EXPECT_EQ(model->weights.layers[1].down.rows, 32);
@@ -65,10 +65,10 @@ TEST(ModelFile, ReadsOptionalParts) {
   const std::vector<uint8_t> bytes = file.Build();
   const auto model = Load(bytes);
   ASSERT_TRUE(model.ok()) << model.status();
-  EXPECT_EQ(model->config.rope_position_scale, 0.25);
-  EXPECT_EQ(model->config.rope_dim, 4);
+  EXPECT_EQ(model->config.rope.position_scale, 0.25);
+  EXPECT_EQ(model->config.rope.dim, 4);
   EXPECT_NE(model->weights.head.data, nullptr);
-  EXPECT_NE(model->weights.rope_freqs.data, nullptr);
+  EXPECT_EQ(model->config.rope.divisors, (std::vector<float>{1, 8}));
   EXPECT_NE(model->weights.layers[0].k_bias.data, nullptr);
   EXPECT_NE(model->weights.layers[0].q_norm.data, nullptr);
   EXPECT_THAT(model->info.eos_ids, ElementsAre(2, 5));
@@ -109,11 +109,43 @@ const Hostile kHostile[] = {
     {"NoArchitecture", [](TestGguf& f) { f.Remove("general.architecture"); },
      "key 'general.architecture' is missing"},
     {"UnknownArchitecture", [](TestGguf& f) { f.SetString("general.architecture", "mamba"); },
-     "architecture 'mamba' is not supported; supported: llama"},
+     "architecture 'mamba' is not supported; supported: llama, qwen2, qwen2moe, qwen3, qwen3moe, "
+     "gemma, gemma2, gemma3, phi3"},
     {"ArchitectureOfWrongType", [](TestGguf& f) { f.SetU32("general.architecture", 1); },
      "a string is needed"},
     {"SplitModel", [](TestGguf& f) { f.SetU32("split.count", 3); }, "one of 3 parts"},
-    {"Experts", [](TestGguf& f) { f.SetU32("llama.expert_count", 8); }, "a mixture of 8 experts"},
+    {"ExpertsWithoutTheirChoice", [](TestGguf& f) { f.SetU32("llama.expert_count", 8); },
+     "'llama.expert_used_count' is missing"},
+    {"OneExpert", [](TestGguf& f) { f.SetU32("llama.expert_count", 1); },
+     "'llama.expert_count' is 1; a mixture has at least 2"},
+    {"MoreExpertsUsedThanThere",
+     [](TestGguf& f) {
+       f.SetU32("llama.expert_count", 8);
+       f.SetU32("llama.expert_used_count", 9);
+     },
+     "'llama.expert_used_count' is 9; must be in [1, 8]"},
+    {"ExpertGatingUnknown",
+     [](TestGguf& f) {
+       f.SetU32("llama.expert_count", 8);
+       f.SetU32("llama.expert_used_count", 2);
+       f.SetU32("llama.expert_gating_func", 2);
+     },
+     "'llama.expert_gating_func' is 2; supported: 1 (softmax)"},
+    {"SoftcapNegative", [](TestGguf& f) { f.SetF32("llama.attn_logit_softcapping", -1); },
+     "is -1; must be in [0, 1000000]"},
+    {"WindowNegative",
+     [](TestGguf& f) {
+       f.Set("llama.attention.sliding_window", GgufType::kInt32, ByteWriter().Add(-1).str());
+     },
+     "'llama.attention.sliding_window' is -1"},
+    {"YarnWithoutFactor", [](TestGguf& f) { f.SetString("llama.rope.scaling.type", "yarn"); },
+     "'llama.rope.scaling.factor' is missing"},
+    {"LongRopeWithoutShortDivisors",
+     [](TestGguf& f) {
+       f.tensors.push_back(
+           {"rope_factors_long.weight", {4}, 0, std::string(16, '\x40'), std::nullopt});
+     },
+     "one of the tensors 'rope_factors_short.weight' and 'rope_factors_long.weight' is missing"},
     {"NoEmbeddingLength", [](TestGguf& f) { f.Remove("llama.embedding_length"); },
      "key 'llama.embedding_length' is missing"},
     {"EmbeddingLengthZero", [](TestGguf& f) { f.SetU32("llama.embedding_length", 0); },
@@ -179,8 +211,8 @@ const Hostile kHostile[] = {
      "is 3; must be even"},
     {"RopeDimBeyondTheHead", [](TestGguf& f) { f.SetU32("llama.rope.dimension_count", 10); },
      "is 10; must be in [2, 8]"},
-    {"RopeScalingUnknown", [](TestGguf& f) { f.SetString("llama.rope.scaling.type", "yarn"); },
-     "is 'yarn'; supported: none, linear"},
+    {"RopeScalingUnknown", [](TestGguf& f) { f.SetString("llama.rope.scaling.type", "ntk"); },
+     "is 'ntk'; supported: none, linear, yarn, longrope"},
     {"RopeScalingWithoutFactor",
      [](TestGguf& f) { f.SetString("llama.rope.scaling.type", "linear"); },
      "'llama.rope.scaling.factor' is missing"},
@@ -292,7 +324,7 @@ TEST(ModelFile, RealModelIsWhatItsMakersSay) {
   EXPECT_EQ(c.num_kv_heads, 3);
   EXPECT_EQ(c.head_dim, 64);
   EXPECT_EQ(c.max_context, 8192);
-  EXPECT_EQ(c.rope_theta, 100000);
+  EXPECT_EQ(c.rope.theta, 100000);
   EXPECT_EQ(model->weights.head.data, nullptr);
   EXPECT_EQ(model->info.tokenizer.merges.size(), 48900U);
   EXPECT_EQ(model->info.tokenizer.tokens[2], "<|im_end|>");

@@ -69,10 +69,14 @@ absl::StatusOr<Linear> SimpleOps::LoadLinear(std::span<const WeightView> parts) 
   return Linear{static_cast<int32_t>(rows), static_cast<int32_t>(parts[0].cols), &stored};
 }
 
-absl::StatusOr<Vector> SimpleOps::LoadVector(const WeightView& weight) {
-  std::vector<float>& values = memory_.emplace_back(weight.cols);
-  DequantizeRow(weight, 0, values.data());
-  return Vector{values.data(), static_cast<int32_t>(weight.cols)};
+absl::StatusOr<Vector> SimpleOps::LoadVector(std::span<const WeightView> parts) {
+  std::vector<float>& values = memory_.emplace_back();
+  for (const WeightView& part : parts) {
+    const size_t begin = values.size();
+    values.resize(begin + part.cols);
+    DequantizeRow(part, 0, values.data() + begin);
+  }
+  return Vector{values.data(), static_cast<int32_t>(values.size())};
 }
 
 absl::StatusOr<void*> SimpleOps::Allocate(int64_t bytes) {

@@ -16,7 +16,8 @@ namespace sluice {
 class SimpleOps final : public Ops {
  public:
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
-  absl::StatusOr<Vector> LoadVector(const WeightView& weight) override;
+  using Ops::LoadVector;
+  absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
   [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
                                      int32_t head_dim) const override;

@@ -31,11 +31,9 @@ std::vector<uint8_t> TestSafetensors::Build() const {
   if (header.has_value()) text = *header;
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t size = header_bytes.value_or(text.size());
-  std::vector<uint8_t> out(sizeof(size));
-  std::memcpy(out.data(), &size, sizeof(size));
-  out.insert(out.end(), text.begin(), text.end());
-  out.insert(out.end(), data.begin(), data.end());
-  return out;
+  const std::string bytes =
+      std::string(reinterpret_cast<const char*>(&size), sizeof(size)) + text + data;
+  return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace sluice

@@ -91,10 +91,10 @@ class PlainModel {
                x.begin() + static_cast<std::ptrdiff_t>(begin) + c_.head_dim);
       if (file_.tensors().Find(norm_name) != nullptr) head = Norm(head, norm_name);
       const ModelTensor* divisors = file_.tensors().Find("rope_freqs.weight");
-      for (int32_t i = 0; i < c_.rope_dim / 2; ++i) {
+      for (int32_t i = 0; i < c_.rope.dim / 2; ++i) {
         double angle =
-            position * c_.rope_position_scale * std::pow(c_.rope_theta, -2.0 * i / c_.rope_dim);
-        if (divisors != nullptr) angle /= Values("rope_freqs.weight", 0, c_.rope_dim / 2)[i];
+            position * c_.rope.position_scale * std::pow(c_.rope.theta, -2.0 * i / c_.rope.dim);
+        if (divisors != nullptr) angle /= Values("rope_freqs.weight", 0, c_.rope.dim / 2)[i];
         const double a = head[2 * i], b = head[2 * i + 1];
         head[2 * i] = a * std::cos(angle) - b * std::sin(angle);
         head[2 * i + 1] = a * std::sin(angle) + b * std::cos(angle);
