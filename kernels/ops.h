@@ -68,9 +68,14 @@ class Ops {
 
   // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual
   // [rows,N]; a residual of stride 0 is one row for all (a bias); out may be residual, neither may
-  // alias x. Residual is added last. Quantised weights: x is rounded to int8 with one f32 scale per
-  // 32 (amax/127, ties to even); blocks ascending, one accumulator: acc = fma(float(I), d*sx, acc),
-  // then for Q4_1 acc = fma(m, sx*sum(a), acc). Float weights: see kernels/cpu/isa/linear_float.cc.
+  // alias x. Residual is added last. Quantised weights: x is rounded to int8 a with one f32 scale
+  // sx per 32 (amax/127, ties to even); blocks of 32 ascending, one accumulator: acc =
+  // fma(float(I), (d*s)*sx, acc), then for types with minima acc = fma(m*t, sx*sum(a), acc). I is
+  // the exact integer dot; d and m are the f16 numbers of the block or super-block, s and t the
+  // block's small integers (1 but for the K types), whose products are exact in f32. Where the
+  // halves of a block have their own s and t: I = s0*I0 + s1*I1, below 2^24, acc = fma(float(I),
+  // d*sx, acc) (Q3_K, Q6_K, Q2_K), then Q2_K acc = fma(float(t0*sum0(a) + t1*sum1(a)), m*sx, acc).
+  // Float weights: see kernels/cpu/isa/linear_float.cc.
   virtual void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) = 0;
 
   // Rotates the q and k heads of qkv [T, (Hq + 2 Hkv) * H] by each token's position, in place, and

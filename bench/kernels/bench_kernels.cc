@@ -1,6 +1,6 @@
-// bench_kernels [--isa=auto] [--threads=N] [--clock=cpu] [--group=linear|step|rows|attention]:
-// times the ops of the CPU backend after checking their results, and prints GB/s, GOP/s and percent
-// of what this machine was measured to reach.
+// bench_kernels [--isa=auto] [--threads=N] [--clock=cpu]
+// [--group=linear|quants|step|rows|attention]: times the ops of the CPU backend after checking
+// their results, and prints GB/s, GOP/s and percent of what this machine was measured to reach.
 //
 // Shapes are those of SmolLM2-135M (D 576, F 1536, 9 query and 3 KV heads of 64, V 49152, 30
 // layers) with random weights: values do not change the speed. Times are the best and the median of
@@ -23,6 +23,7 @@
 #include "bench/kernels/ceilings.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "tests/kernels/reference.h"
+#include "tests/kernels/weight_bytes.h"
 
 namespace sluice::bench {
 namespace {
@@ -81,26 +82,6 @@ Timing Time(int runs, const std::function<void()>& work) {
   return {seconds.front(), seconds[seconds.size() / 2]};
 }
 
-std::vector<uint8_t> RandomWeights(DType dtype, int64_t rows, int64_t cols, uint32_t seed) {
-  const DTypeInfo info = GetDTypeInfo(dtype);
-  std::vector<uint8_t> bytes(
-      static_cast<size_t>(rows * cols / info.block_elements * info.block_bytes));
-  std::mt19937 random(seed);
-  for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
-    const auto word = static_cast<uint32_t>(random());
-    std::memcpy(&bytes[i], &word, 4);
-  }
-  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
-    const float v = 0.02F * static_cast<float>(random() % 1000) / 1000;
-    const uint16_t half = reference::FloatToHalf(v);
-    if (dtype == DType::kF32) std::memcpy(&bytes[at], &v, 4);
-    if (dtype == DType::kBF16) std::memcpy(&bytes[at], reinterpret_cast<const char*>(&v) + 2, 2);
-    if (dtype != DType::kF32 && dtype != DType::kBF16) std::memcpy(&bytes[at], &half, 2);
-    if (dtype == DType::kQ4_1) std::memcpy(&bytes[at + 2], &half, 2);
-  }
-  return bytes;
-}
-
 // Memory of the backend, filled with N(0, 1).
 float* Noise(Ops& ops, int64_t count) {
   auto* p = static_cast<float*>(Must(ops.Allocate(count * 4)));
@@ -111,7 +92,7 @@ float* Noise(Ops& ops, int64_t count) {
 }
 
 Linear RandomLinear(Ops& ops, DType dtype, int32_t rows, int32_t cols, uint32_t seed = 1) {
-  const std::vector<uint8_t> bytes = RandomWeights(dtype, rows, cols, seed);
+  const std::vector<uint8_t> bytes = RandomWeightBytes(dtype, rows, cols, seed);
   const WeightView view{dtype, rows, cols, bytes.data()};
   const Linear linear = Must(ops.LoadLinear({&view, 1}));
   if (seed != 1) return linear;
@@ -181,6 +162,38 @@ void BenchLinear(Ops& ops, const Peaks& peaks) {
                                std::to_string(s.cols) + " M " + std::to_string(m);
       PrintRate(name, time, inner, weight_bytes + 4.0 * m * (s.rows + s.cols), operations, peaks,
                 info.block_elements > 1 ? peaks.integer : peaks.fma);
+    }
+  }
+}
+
+// Every quantised type at one shape hot in cache and, on one row, from memory.
+void BenchQuants(Ops& ops, const Peaks& peaks) {
+  std::printf("\nquantised types; percent of read bandwidth and of the dot peak\n");
+  for (const DType dtype :
+       {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIq4Nl,
+        DType::kQ2K, DType::kQ3K, DType::kQ4K, DType::kQ5K, DType::kQ6K}) {
+    constexpr int32_t kCols = 768;
+    const DTypeInfo info = GetDTypeInfo(dtype);
+    for (const int32_t rows : {kQkv, 2 * kVocab}) {
+      const Linear w = RandomLinear(ops, dtype, rows, kCols);
+      const double weight_bytes = double(rows) * kCols / info.block_elements * info.block_bytes;
+      for (const int32_t m : {1, 12, 128}) {
+        if (rows != kQkv && m > 1) continue;
+        float* x = Noise(ops, int64_t{m} * kCols);
+        auto* y = static_cast<float*>(Must(ops.Allocate(int64_t{m} * rows * 4)));
+        const double operations = 2.0 * m * rows * kCols;
+        const auto inner = std::clamp<int64_t>(static_cast<int64_t>(1e8 / operations), 1, 100);
+        const Timing time = Time(31, [&] {
+          ops.BeginStep(BatchView{});
+          for (int64_t i = 0; i < inner; ++i)
+            ops.MatMul({x, m, kCols, kCols}, w, {}, {y, m, rows, rows});
+          if (!ops.Finish().ok()) Die("a matmul failed");
+        });
+        const std::string name = std::string(info.name) + " " + std::to_string(rows) + "x" +
+                                 std::to_string(kCols) + " M " + std::to_string(m);
+        PrintRate(name, time, inner, weight_bytes + 4.0 * m * (rows + kCols), operations, peaks,
+                  peaks.integer);
+      }
     }
   }
 }
@@ -309,7 +322,7 @@ int Main(int argc, char** argv) {
       options.group = arg.substr(8);
     } else {
       Die("usage: bench_kernels [--isa=auto|avx512|avx2|scalar] [--threads=N] [--clock=cpu] "
-          "[--group=linear|step|rows|attention]");
+          "[--group=linear|quants|step|rows|attention]");
     }
   }
   std::string line;
@@ -328,6 +341,7 @@ int Main(int argc, char** argv) {
   };
   const auto fresh = [&] { return Must(CreateCpuOps({options.isa, options.threads})); };
   if (wants("linear")) BenchLinear(*fresh(), peaks);
+  if (wants("quants")) BenchQuants(*fresh(), peaks);
   if (wants("step")) BenchStep(*fresh(), peaks);
   if (wants("rows")) BenchRows(*fresh(), peaks);
   if (wants("attention")) {

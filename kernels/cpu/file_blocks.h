@@ -32,6 +32,7 @@ struct BlockFormat {
   int d_at = 0;
   int m_at = -1;  // -1: none
   int offset = 0;
+  int elements = 32;
 };
 constexpr static inline BlockFormat BlockFormatOf(DType dtype) {
   switch (dtype) {
@@ -43,15 +44,16 @@ constexpr static inline BlockFormat BlockFormatOf(DType dtype) {
       return {0, -1, 16};
     case DType::kQ4_1:
     case DType::kQ5_1:
-    case DType::kQ4K:
-    case DType::kQ5K:
       return {0, 2, 0};
     case DType::kQ2K:
-      return {80, 82, 0};
+      return {80, 82, 0, kSuperBlock};
     case DType::kQ3K:
-      return {108, -1, 4};
+      return {108, -1, 4, kSuperBlock};
+    case DType::kQ4K:
+    case DType::kQ5K:
+      return {0, 2, 0, kSuperBlock};
     case DType::kQ6K:
-      return {208, -1, 32};
+      return {208, -1, 32, kSuperBlock};
     default:
       return {};
   }

@@ -42,7 +42,7 @@ bool Backend::ReserveQuantised(int64_t blocks) {
   quantised_.q = static_cast<int8_t*>(*memory);
   quantised_.scale = reinterpret_cast<float*>(quantised_.q + wanted * kBlock);
   quantised_.scaled_sum = quantised_.scale + wanted;
-  quantised_.sum = reinterpret_cast<int32_t*>(quantised_.scaled_sum + wanted);
+  quantised_.half_sums = reinterpret_cast<int32_t*>(quantised_.scaled_sum + wanted);
   quantised_blocks_ = wanted;
   return true;
 }

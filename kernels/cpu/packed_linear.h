@@ -25,7 +25,7 @@ struct PackedLinear {
   std::vector<PackedPart> parts;
 };
 
-[[nodiscard]] constexpr bool IsQuantised(Packing packing) { return packing <= Packing::kQ8_0; }
+[[nodiscard]] constexpr bool IsQuantised(Packing packing) { return packing < Packing::kF32; }
 
 // Stacks `parts` and packs them into `arena`; neighbours of one type become one part. Their memory
 // is not needed afterwards. Errors: InvalidArgument for no parts, unequal cols, cols that are not

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/cpu_ops.h"
 #include "tests/kernels/reference.h"
+#include "tests/kernels/weight_bytes.h"
 
 namespace sluice {
 namespace {
@@ -27,36 +28,44 @@ std::vector<CpuIsa> Forms() {
   return forms;
 }
 
-// Weights as a file holds them. Scales near 2^-6; every integer value occurs, -128 of Q8_0 too.
 struct Weights {
   Weights(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
-      : view{dtype, rows, cols, nullptr} {
+      : bytes(RandomWeightBytes(dtype, rows, cols, seed)), view{dtype, rows, cols, bytes.data()} {}
+
+  // The same weights with f16 numbers of every finite size, subnormals and zeros among them.
+  void SpreadScales(uint32_t seed) {
     std::mt19937 random(seed);
-    bytes.resize(static_cast<size_t>(rows * view.row_bytes()));
-    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
-    const DTypeInfo info = GetDTypeInfo(dtype);
-    std::uniform_real_distribution<float> value(-0.05F, 0.05F);
-    const auto put_half = [&](size_t at, float v) {
-      const uint16_t half = reference::FloatToHalf(v);
-      std::memcpy(&bytes[at], &half, 2);
+    const auto any = [&] {
+      return reference::HalfToFloat(static_cast<uint16_t>(random() % 0x7c00 | (random() & 0x8000)));
     };
-    for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
-      const float v = value(random);
-      switch (dtype) {
-        case DType::kF32:
-          std::memcpy(&bytes[at], &v, 4);
-          break;
-        case DType::kBF16:
-          std::memcpy(&bytes[at], reinterpret_cast<const char*>(&v) + 2, 2);
-          break;
-        case DType::kQ4_1:
-          put_half(at + 2, value(random));
-          [[fallthrough]];
-        default:
-          put_half(at, v);
-      }
+    for (size_t at = 0; at < bytes.size(); at += block_bytes()) {
+      const float d = any();
+      SetBlockScales(view.dtype, &bytes[at], d, any());
     }
-    view.data = bytes.data();
+  }
+
+  // What the rounding error of the op is proportional to: values and minima may cancel in a weight,
+  // but are added one after the other.
+  [[nodiscard]] std::vector<double> Magnitude(const Tensor& x) const {
+    if (GetDTypeInfo(view.dtype).block_elements == 1)
+      return reference::MatMulMagnitude(x, std::span(&view, 1));
+    std::vector<double> sum;
+    for (const bool minima : {false, true}) {
+      std::vector<uint8_t> part = bytes;
+      for (size_t at = 0; at < part.size(); at += block_bytes()) {
+        const BlockScales s = GetBlockScales(view.dtype, &part[at]);
+        SetBlockScales(view.dtype, &part[at], minima ? 0 : s.d, minima ? s.m : 0);
+      }
+      const WeightView one{view.dtype, view.rows, view.cols, part.data()};
+      const std::vector<double> magnitude = reference::MatMulMagnitude(x, std::span(&one, 1));
+      sum.resize(magnitude.size());
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] += magnitude[i];
+    }
+    return sum;
+  }
+
+  [[nodiscard]] size_t block_bytes() const {
+    return static_cast<size_t>(GetDTypeInfo(view.dtype).block_bytes);
   }
 
   std::vector<uint8_t> bytes;
@@ -127,24 +136,35 @@ class LinearOp : public testing::TestWithParam<Case> {
   Weights weights_;
 };
 
-TEST_P(LinearOp, MatchesDoublePrecisionInEveryForm) {
+// The rounding of an f32 sum: 2^-24 of all that is added, each time something is: twice a block of
+// 32 (values and minima), and once or twice for the factors. The integers below 2^24 and their
+// products with f16 numbers are exact. Float weights: once an element.
+void ExpectDoublePrecision(const Weights& weights) {
   const int32_t rows = 5;
-  std::vector<float> x = Activations(rows, cols());
-  const Tensor in{x.data(), rows, cols(), cols()};
-  const bool quantised = GetDTypeInfo(GetParam().dtype).block_elements > 1;
+  const auto cols = static_cast<int32_t>(weights.view.cols);
+  std::vector<float> x = Activations(rows, cols);
+  const Tensor in{x.data(), rows, cols, cols};
+  const std::span<const WeightView> parts(&weights.view, 1);
+  const bool quantised = GetDTypeInfo(weights.view.dtype).block_elements > 1;
   const std::vector<double> want =
-      quantised ? reference::MatMulInt8(in, parts()) : reference::MatMul(in, parts());
-  const std::vector<double> magnitude = reference::MatMulMagnitude(in, parts());
-  // Worst case of an f32 sum: one rounding (2^-24) a term; a quantised op has two a block, and its
-  // scales one more.
-  const double terms = quantised ? 2.0 * cols() / 32 + 4 : cols() + 1;
+      quantised ? reference::MatMulInt8(in, parts) : reference::MatMul(in, parts);
+  const std::vector<double> magnitude = weights.Magnitude(in);
+  const double terms = quantised ? 2.0 * cols / 32 + 4 : cols + 1;
   for (const CpuIsa isa : Forms()) {
-    const std::vector<float> got = Subject(isa, 1, parts()).Run(x, rows);
+    const std::vector<float> got = Subject(isa, 1, parts).Run(x, rows);
     for (size_t i = 0; i < want.size(); ++i) {
       ASSERT_NEAR(got[i], want[i], magnitude[i] * terms * 0x1p-24 + 1e-30)
           << CpuIsaName(isa) << " element " << i;
     }
   }
+}
+
+TEST_P(LinearOp, MatchesDoublePrecisionInEveryForm) { ExpectDoublePrecision(weights_); }
+
+TEST_P(LinearOp, MatchesDoublePrecisionWithScalesOfAnySize) {
+  weights_.SpreadScales(11);
+  if (GetParam().dtype == DType::kBF16) return;  // has no f16 numbers
+  ExpectDoublePrecision(weights_);
 }
 
 TEST_P(LinearOp, ARowHasTheSameBitsInEveryBatchFormAndThreadCount) {
@@ -189,40 +209,79 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LinearOp,
                                          Case{DType::kQ8_0, 33, 544}, Case{DType::kF32, 70, 100},
                                          Case{DType::kF32, 5, 1}, Case{DType::kF16, 130, 64},
                                          Case{DType::kF16, 16, 33}, Case{DType::kBF16, 65, 576},
-                                         Case{DType::kBF16, 3, 7}),
+                                         Case{DType::kBF16, 3, 7}, Case{DType::kQ5_0, 33, 544},
+                                         Case{DType::kQ5_0, 9, 32}, Case{DType::kQ5_1, 33, 544},
+                                         Case{DType::kQ5_1, 9, 32}, Case{DType::kIq4Nl, 33, 544},
+                                         Case{DType::kIq4Nl, 9, 32}, Case{DType::kQ2K, 33, 512},
+                                         Case{DType::kQ2K, 9, 256}, Case{DType::kQ3K, 33, 512},
+                                         Case{DType::kQ3K, 9, 256}, Case{DType::kQ4K, 33, 768},
+                                         Case{DType::kQ4K, 9, 256}, Case{DType::kQ5K, 33, 512},
+                                         Case{DType::kQ5K, 9, 256}, Case{DType::kQ6K, 33, 768},
+                                         Case{DType::kQ6K, 9, 256}),
                          CaseName);
 
-// Integer extremes: every product at its largest, so that an overflowing intermediate shows.
-TEST(LinearExtremes, LargestIntegersAreExactInEveryForm) {
-  constexpr int32_t kCols = 64;
-  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
-    const DTypeInfo info = GetDTypeInfo(dtype);
-    for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+// Where a block keeps its small integer scales.
+struct ScaleBytes {
+  size_t begin, end;
+};
+ScaleBytes ScaleBytesOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ2K:
+      return {0, 16};
+    case DType::kQ3K:
+      return {96, 108};
+    case DType::kQ4K:
+    case DType::kQ5K:
+      return {4, 16};
+    case DType::kQ6K:
+      return {192, 208};
+    default:
+      return {0, 0};
+  }
+}
+
+// Integer extremes: every product at its largest, so that an overflowing or saturating intermediate
+// shows.
+class LinearExtremes : public testing::TestWithParam<DType> {};
+
+TEST_P(LinearExtremes, LargestIntegersAreExactInEveryForm) {
+  constexpr int32_t kCols = 512;
+  const DType dtype = GetParam();
+  const ScaleBytes scales = ScaleBytesOf(dtype);
+  for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+    for (const int scale_fill : {0x00, 0x7f, 0x80, 0xff}) {
       Weights weights(dtype, 16, kCols, 1);
-      for (size_t at = 0; at < weights.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
-        const size_t header = dtype == DType::kQ4_1 ? 4 : 2;
-        std::memset(&weights.bytes[at + header], fill,
-                    static_cast<size_t>(info.block_bytes) - header);
+      for (size_t at = 0; at < weights.bytes.size(); at += weights.block_bytes()) {
+        std::memset(&weights.bytes[at], fill, weights.block_bytes());
+        std::memset(&weights.bytes[at + scales.begin], scale_fill, scales.end - scales.begin);
+        SetBlockScales(dtype, &weights.bytes[at], 0.01F, -0.03F);
       }
       std::vector<float> x(kCols, 1.0F);
-      for (int32_t i = 0; i < kCols; i += 2)
-        x[static_cast<size_t>(i)] = fill == 0x80 ? -1.0F : 1.0F;
+      for (size_t i = 0; i < kCols; i += 2) x[i] = fill == 0x80 ? -1.0F : 1.0F;
       const Tensor in{x.data(), 1, kCols, kCols};
       const std::span<const WeightView> parts(&weights.view, 1);
       const std::vector<double> want = reference::MatMulInt8(in, parts);
-      const std::vector<double> magnitude = reference::MatMulMagnitude(in, parts);
+      const std::vector<double> magnitude = weights.Magnitude(in);
       for (const CpuIsa isa : Forms()) {
         const std::vector<float> got = Subject(isa, 1, parts).Run(x, 1);
         for (size_t i = 0; i < want.size(); ++i) {
-          ASSERT_NEAR(got[i], want[i], magnitude[i] * 1e-6)
-              << info.name << " " << CpuIsaName(isa) << " fill " << fill;
+          ASSERT_NEAR(got[i], want[i], magnitude[i] * (2.0 * kCols / 32 + 4) * 0x1p-24)
+              << CpuIsaName(isa) << " fill " << fill << " scales " << scale_fill;
         }
       }
     }
   }
 }
 
-TEST(LinearExtremes, ANonFiniteActivationMakesItsRowNanAndNoOther) {
+INSTANTIATE_TEST_SUITE_P(DTypes, LinearExtremes,
+                         testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
+                                         DType::kQ5_1, DType::kQ2K, DType::kQ3K, DType::kQ4K,
+                                         DType::kQ5K, DType::kQ6K, DType::kIq4Nl),
+                         [](const auto& info) {
+                           return std::string(GetDTypeInfo(info.param).name);
+                         });
+
+TEST(LinearInputs, ANonFiniteActivationMakesItsRowNanAndNoOther) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
         std::numeric_limits<float>::quiet_NaN()}) {
@@ -244,7 +303,7 @@ TEST(LinearExtremes, ANonFiniteActivationMakesItsRowNanAndNoOther) {
   }
 }
 
-TEST(LinearExtremes, HugeAndTinyActivationsStayFinite) {
+TEST(LinearInputs, HugeAndTinyActivationsStayFinite) {
   Weights weights(DType::kQ8_0, 16, 32, 5);
   const std::span<const WeightView> parts(&weights.view, 1);
   for (const float size : {3e38F, 1e30F, 2e-30F, 1e-30F, 1e-38F, 1e-45F}) {
@@ -259,13 +318,17 @@ TEST(LinearExtremes, HugeAndTinyActivationsStayFinite) {
 }
 
 TEST(LinearStack, PartsOfDifferentTypesFollowEachOther) {
-  const Weights a(DType::kQ4_1, 20, 64, 1);
-  const Weights b(DType::kQ4_1, 7, 64, 2);
-  const Weights c(DType::kQ8_0, 33, 64, 3);
-  const Weights d(DType::kF16, 5, 64, 4);
-  const std::vector<WeightView> parts = {a.view, b.view, c.view, d.view};
+  constexpr int32_t kCols = 256;
+  constexpr size_t kOutputs = 20 + 7 + 33 + 5 + 18 + 3;
+  const Weights a(DType::kQ4_1, 20, kCols, 1);
+  const Weights b(DType::kQ4_1, 7, kCols, 2);
+  const Weights c(DType::kQ8_0, 33, kCols, 3);
+  const Weights d(DType::kF16, 5, kCols, 4);
+  const Weights e(DType::kQ4K, 18, kCols, 5);
+  const Weights f(DType::kQ6K, 3, kCols, 6);
+  const std::vector<WeightView> parts = {a.view, b.view, c.view, d.view, e.view, f.view};
   for (const int32_t rows : {1, 6, 140}) {
-    std::vector<float> x = Activations(rows, 64);
+    std::vector<float> x = Activations(rows, kCols);
     for (const CpuIsa isa : Forms()) {
       const std::vector<float> got = Subject(isa, 2, parts).Run(x, rows);
       size_t column = 0;
@@ -273,7 +336,8 @@ TEST(LinearStack, PartsOfDifferentTypesFollowEachOther) {
         const std::vector<float> want = Subject(isa, 1, std::span(&part, 1)).Run(x, rows);
         const auto width = static_cast<size_t>(part.rows);
         for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
-          ASSERT_EQ(std::memcmp(&got[r * 65 + column], &want[r * width], width * sizeof(float)), 0)
+          ASSERT_EQ(
+              std::memcmp(&got[r * kOutputs + column], &want[r * width], width * sizeof(float)), 0)
               << CpuIsaName(isa) << " row " << r << " column " << column;
         }
         column += width;
@@ -294,6 +358,9 @@ TEST(LinearStack, ShapesItCannotHoldAreErrorsThatSayWhy) {
   const WeightView ragged{DType::kQ4_1, 2, 40, a.bytes.data()};
   EXPECT_EQ((*ops)->LoadLinear(std::span(&ragged, 1)).status().message(),
             "a Q4_1 weight has shape 2 x 40; columns must be a multiple of 32");
+  const WeightView ragged_super{DType::kQ6K, 2, 288, a.bytes.data()};
+  EXPECT_EQ((*ops)->LoadLinear(std::span(&ragged_super, 1)).status().message(),
+            "a Q6_K weight has shape 2 x 288; columns must be a multiple of 256");
 }
 
 TEST(LinearStack, AStepMayHoldManyOpsOfGrowingSize) {

@@ -32,6 +32,16 @@ Places PlacesOf(DType dtype) {
 
 }  // namespace
 
+BlockScales GetBlockScales(DType dtype, const uint8_t* block) {
+  const Places places = PlacesOf(dtype);
+  const auto half_at = [&](int at) {
+    uint16_t half = 0;
+    std::memcpy(&half, block + at, 2);
+    return reference::HalfToFloat(half);
+  };
+  return {half_at(places.d), places.m < 0 ? 0 : half_at(places.m)};
+}
+
 void SetBlockScales(DType dtype, uint8_t* block, float d, float m) {
   if (dtype == DType::kF32) {
     std::memcpy(block, &d, 4);

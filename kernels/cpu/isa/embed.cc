@@ -22,13 +22,12 @@ SLUICE_INLINE float F16(const uint8_t* p) {
 }
 
 // One block of a quantised row.
-void ExpandBlock(DType dtype, int elements, const uint8_t* in, float* out) {
-  const BlockFormat format = BlockFormatOf(dtype);
+void ExpandBlock(DType dtype, const BlockFormat& format, const uint8_t* in, float* out) {
   FileBlock block;
   ReadFileBlock(dtype, in, block);
   const float d = F16(in + format.d_at);
   const float m = format.m_at < 0 ? 0 : F16(in + format.m_at);
-  for (int i = 0; i < elements; i += kLanes) {
+  for (int i = 0; i < format.elements; i += kLanes) {
     int32_t q[kLanes];
     for (int j = 0; j < kLanes; ++j) {
       const uint8_t code = block.code[i + j];
@@ -49,7 +48,7 @@ void ExpandHalfs(const uint8_t* row, bool bf16, int64_t cols, float* out) {
   }
 }
 
-void ExpandRow(const WeightView& table, const uint8_t* row, float* out) {
+void ExpandRow(const WeightView& table, int64_t row_bytes, const uint8_t* row, float* out) {
   const int64_t cols = table.cols;
   switch (table.dtype) {
     case DType::kF32:
@@ -62,10 +61,10 @@ void ExpandRow(const WeightView& table, const uint8_t* row, float* out) {
     default:
       break;
   }
-  const DTypeInfo info = GetDTypeInfo(table.dtype);
-  for (int64_t i = 0; i < cols; i += info.block_elements, row += info.block_bytes) {
-    ExpandBlock(table.dtype, info.block_elements, row, out + i);
-  }
+  const BlockFormat format = BlockFormatOf(table.dtype);
+  const int64_t blocks = cols / format.elements;
+  for (int64_t b = 0; b < blocks; ++b)
+    ExpandBlock(table.dtype, format, row + b * (row_bytes / blocks), out + b * format.elements);
 }
 
 }  // namespace
@@ -75,7 +74,7 @@ void EmbedTokens(const EmbedArgs& args, int64_t begin, int64_t end, const Worker
     int64_t token = args.batch->tokens[t];
     if (token < 0) token = args.last_tokens[args.batch->slots[args.token_row[t]]];
     const uint8_t* row = static_cast<const uint8_t*>(args.table.data) + token * args.row_bytes;
-    ExpandRow(args.table, row, args.out + t * args.out_stride);
+    ExpandRow(args.table, args.row_bytes, row, args.out + t * args.out_stride);
   }
 }
 

@@ -37,10 +37,10 @@ SLUICE_INLINE Scales ScalesOf(I32x16 amax_bits) {
 
 template <bool kMax>
 SLUICE_INLINE __m512i Combine(__m512i a, __m512i b) {
-  return kMax ? _mm512_max_epi32(a, b) : _mm512_add_epi32(a, b);
+  return kMax ? _mm512_max_epi32(a, b) : _mm512_add_epi16(a, b);
 }
 
-// Lane i of the result: the maximum or sum of the lanes of v[i].
+// Lane i of the result: the maximum of the lanes of v[i], or the sums of their int16 halves.
 template <bool kMax>
 SLUICE_INLINE __m512i ReduceTransposed(const __m512i* v) {
   __m512i s[8];
@@ -76,7 +76,7 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
   alignas(64) float inverse[16];
   alignas(64) float scale[16];
   alignas(64) float scaled_sum[16];
-  alignas(64) int32_t sum[16];
+  alignas(64) int32_t half_sums[16];
   Store(inverse, s.inverse);
   Store(scale, s.scale);
   for (int i = 0; i < n; ++i) {
@@ -85,15 +85,16 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
     const __m512i hi = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * kBlock + 16), k));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.q + (at + i * step) * kBlock),
                         _mm256_set_m128i(_mm512_cvtepi32_epi8(hi), _mm512_cvtepi32_epi8(lo)));
-    reduced[i] = _mm512_add_epi32(lo, hi);
+    reduced[i] = _mm512_mask_blend_epi16(0xaaaaaaaa, lo, _mm512_slli_epi32(hi, 16));
   }
-  const I32x16 sums{ReduceTransposed<false>(reduced)};
-  Store(sum, sums);
+  const I32x16 halves{ReduceTransposed<false>(reduced)};  // each at most 16 * 127
+  Store(half_sums, halves);
+  const I32x16 sums{_mm512_madd_epi16(halves.v, _mm512_set1_epi16(1))};
   Store(scaled_sum, s.scale * ToFloat(sums));
   for (int i = 0; i < n; ++i) {
     out.scale[at + i * step] = scale[i];
     out.scaled_sum[at + i * step] = scaled_sum[i];
-    out.sum[at + i * step] = sum[i];
+    out.half_sums[at + i * step] = half_sums[i];
   }
 }
 
@@ -130,14 +131,16 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
     const int64_t to = at + i * step;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.q + to * kBlock),
                         _mm256_permutevar8x32_epi32(bytes, order));
-    const __m256i sums =
-        _mm256_add_epi32(_mm256_add_epi32(v[0], v[1]), _mm256_add_epi32(v[2], v[3]));
-    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-    const int32_t sum = _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+    // Both sums at once, in the int16 halves: each at most 16 * 127.
+    const __m256i halves = _mm256_blend_epi16(
+        _mm256_add_epi32(v[0], v[1]), _mm256_slli_epi32(_mm256_add_epi32(v[2], v[3]), 16), 0xaa);
+    __m128i t = _mm_add_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    t = _mm_add_epi16(t, _mm_shuffle_epi32(t, 0x4e));
+    t = _mm_add_epi16(t, _mm_shuffle_epi32(t, 0xb1));
     out.scale[to] = scale[i];
-    out.scaled_sum[to] = scale[i] * static_cast<float>(sum);
-    out.sum[to] = sum;
+    out.scaled_sum[to] =
+        scale[i] * static_cast<float>(_mm_cvtsi128_si32(_mm_madd_epi16(t, _mm_set1_epi16(1))));
+    out.half_sums[to] = _mm_cvtsi128_si32(t);
   }
 }
 
@@ -159,7 +162,7 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
   Store(inverse, s.inverse);
   for (int i = 0; i < n; ++i) {
     int8_t* q = out.q + (at + i * step) * kBlock;
-    int32_t sum = 0;
+    int32_t sums[2] = {};
     for (int half = 0; half < 2; ++half) {
       int32_t lanes[16] = {};
       if (bits[i] < kInfinityBits) {
@@ -167,12 +170,12 @@ SLUICE_INLINE void QuantiseBlocks(const float* x, int n, const QuantisedRows& ou
       }
       for (int l = 0; l < 16; ++l) {
         q[16 * half + l] = static_cast<int8_t>(lanes[l]);
-        sum += lanes[l];
+        sums[half] += lanes[l];
       }
     }
     out.scale[at + i * step] = scale[i];
-    out.scaled_sum[at + i * step] = scale[i] * static_cast<float>(sum);
-    out.sum[at + i * step] = sum;
+    out.scaled_sum[at + i * step] = scale[i] * static_cast<float>(sums[0] + sums[1]);
+    out.half_sums[at + i * step] = (sums[0] & 0xffff) | sums[1] * 65536;
   }
 }
 

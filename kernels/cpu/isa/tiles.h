@@ -54,7 +54,7 @@ SLUICE_INLINE QuantisedRows Locate(const QuantisedRows& rows, int32_t num_rows, 
   out.q = reinterpret_cast<int8_t*>(scratch);
   out.scale = reinterpret_cast<float*>(scratch + blocks * kBlock);
   out.scaled_sum = out.scale + blocks;
-  out.sum = reinterpret_cast<int32_t*>(out.scaled_sum + blocks);
+  out.half_sums = reinterpret_cast<int32_t*>(out.scaled_sum + blocks);
   return out;
 }
 
