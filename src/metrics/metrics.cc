@@ -26,6 +26,7 @@ enum Id : uint8_t {
   kPrefixHits,
   kPromptTokens,
   kOutputTokens,
+  kEmbeddedInputs,
   kSteps,
   kStepTokens,
   kStepDuration,
@@ -98,6 +99,8 @@ constexpr std::array<Definition, kNumMetrics> kTable = {{
      "Prompt tokens of admitted requests", "vllm:prompt_tokens_total"},
     {kOutputTokens, Type::kCounter, "sluice_output_tokens_total", "", "Output tokens",
      "vllm:generation_tokens_total"},
+    {kEmbeddedInputs, Type::kCounter, "sluice_embedded_inputs_total", "",
+     "Texts and pairs of texts whose vector or score was computed"},
     {kSteps, Type::kCounter, "sluice_steps_total", "", "Steps of the engine"},
     {kStepTokens, Type::kHistogram, "sluice_step_tokens", "", "New tokens a step", nullptr, 1,
      10000},
@@ -153,6 +156,11 @@ static_assert(InOrder(kTable), "kTable is indexed by Id");
 
 const Definition& Def(Id id) { return kTable[id]; }
 
+// Facts of the process, which every model shares.
+constexpr bool OfProcess(Id id) {
+  return id == kRefused || (id >= kOpenStreams && id <= kBuildInfo);
+}
+
 std::string FinishedReason(FinishReason reason) { return std::string(FinishReasonName(reason)); }
 
 }  // namespace
@@ -164,18 +172,56 @@ int64_t OrphanAudit::Orphans() const {
   return orphans > 0 ? orphans : 0;
 }
 
+// The families of all models.
+class Metrics::Page {
+ public:
+  struct Family {
+    prometheus::Family<prometheus::Counter>* counter = nullptr;
+    prometheus::Family<prometheus::Gauge>* gauge = nullptr;
+    prometheus::Family<prometheus::Histogram>* histogram = nullptr;
+    [[nodiscard]] bool exists() const { return counter || gauge || histogram; }
+  };
+
+  explicit Page(bool vllm) {
+    for (const Definition& def : kTable) {
+      Register(def, def.name, &families[def.id]);
+      if (vllm && def.vllm) Register(def, def.vllm, &aliases[def.id]);
+    }
+  }
+
+  prometheus::Registry registry;
+  std::array<Family, kNumMetrics> families, aliases;
+  OrphanAudit orphans;
+
+ private:
+  void Register(const Definition& def, const char* name, Family* family) {
+    switch (def.type) {
+      case Type::kCounter:
+        family->counter = &prometheus::BuildCounter().Name(name).Help(def.help).Register(registry);
+        break;
+      case Type::kGauge:
+        family->gauge = &prometheus::BuildGauge().Name(name).Help(def.help).Register(registry);
+        break;
+      case Type::kHistogram:
+        family->histogram =
+            &prometheus::BuildHistogram().Name(name).Help(def.help).Register(registry);
+        break;
+    }
+  }
+};
+
+// One model's series.
 class Metrics::Impl {
  public:
   using Labels = prometheus::Labels;
 
-  Impl(std::string model, bool vllm) : model_(std::move(model)) {
+  Impl(std::string model, Page& page, bool first) : model_(std::move(model)), page_(page) {
     for (const Definition& def : kTable) {
-      Register(registry_, def, def.name, &families_[def.id]);
-      if (vllm && def.vllm) Register(registry_, def, def.vllm, &aliases_[def.id]);
-      if (*def.labels != '\0') continue;
-      // Unlabelled series exist from the start: a scraper sees 0, not nothing.
-      for (Family* family : {&families_[def.id], &aliases_[def.id]})
-        family->unlabelled = Find(*family, def, {});
+      if (*def.labels != '\0' || (OfProcess(def.id) && !first)) continue;
+      // Unlabelled series exist from the start: a scraper sees 0, not nothing. Looked up once:
+      // these are updated for every token.
+      unlabelled_[def.id] = Find(page.families[def.id], def, {});
+      unlabelled_aliases_[def.id] = Find(page.aliases[def.id], def, {});
     }
   }
 
@@ -194,43 +240,18 @@ class Metrics::Impl {
     Each(id, labels, [&](const Series& s) { s.histogram->Observe(value); });
   }
 
-  [[nodiscard]] std::string Serialize() const {
-    return prometheus::TextSerializer().Serialize(registry_.Collect());
-  }
-
  private:
   struct Series {
     prometheus::Counter* counter = nullptr;
     prometheus::Gauge* gauge = nullptr;
     prometheus::Histogram* histogram = nullptr;
-  };
-  struct Family {
-    prometheus::Family<prometheus::Counter>* counter = nullptr;
-    prometheus::Family<prometheus::Gauge>* gauge = nullptr;
-    prometheus::Family<prometheus::Histogram>* histogram = nullptr;
-    Series unlabelled;  // looked up once: these are updated for every token
     [[nodiscard]] bool exists() const { return counter || gauge || histogram; }
   };
 
-  static void Register(prometheus::Registry& registry, const Definition& def, const char* name,
-                       Family* family) {
-    switch (def.type) {
-      case Type::kCounter:
-        family->counter = &prometheus::BuildCounter().Name(name).Help(def.help).Register(registry);
-        break;
-      case Type::kGauge:
-        family->gauge = &prometheus::BuildGauge().Name(name).Help(def.help).Register(registry);
-        break;
-      case Type::kHistogram:
-        family->histogram =
-            &prometheus::BuildHistogram().Name(name).Help(def.help).Register(registry);
-        break;
-    }
-  }
-
-  [[nodiscard]] Series Find(const Family& family, const Definition& def,
+  [[nodiscard]] Series Find(const Page::Family& family, const Definition& def,
                             const Labels& labels) const {
-    const Labels all = With(labels);
+    Labels all = labels;
+    all.emplace("model_name", model_);
     Series series;
     if (family.counter) series.counter = &family.counter->Add(all);
     if (family.gauge) series.gauge = &family.gauge->Add(all);
@@ -242,26 +263,34 @@ class Metrics::Impl {
 
   template <class F>
   void Each(Id id, const Labels& labels, const F& f) {
-    for (const Family* family : {&families_[id], &aliases_[id]}) {
-      if (family->exists()) f(labels.empty() ? family->unlabelled : Find(*family, Def(id), labels));
+    if (labels.empty()) {
+      for (const Series* series : {&unlabelled_[id], &unlabelled_aliases_[id]}) {
+        if (series->exists()) f(*series);
+      }
+      return;
+    }
+    for (const Page::Family* family : {&page_.families[id], &page_.aliases[id]}) {
+      if (family->exists()) f(Find(*family, Def(id), labels));
     }
   }
 
-  [[nodiscard]] Labels With(const Labels& labels) const {
-    Labels all = labels;
-    all.emplace("model_name", model_);
-    return all;
-  }
-
   const std::string model_;
-  prometheus::Registry registry_;
-  std::array<Family, kNumMetrics> families_, aliases_;
+  Page& page_;
+  std::array<Series, kNumMetrics> unlabelled_, unlabelled_aliases_;
   std::array<int64_t, kNumMetrics> totals_{};  // engine thread only
 };
 
 Metrics::Metrics(std::string model, std::string_view alias)
-    : impl_(std::make_unique<Impl>(std::move(model), alias == "vllm")) {}
+    : Metrics(std::move(model), std::make_shared<Page>(alias == "vllm"), true) {}
+Metrics::Metrics(std::string model, std::shared_ptr<Page> page, bool first)
+    : orphans(page->orphans),
+      page_(std::move(page)),
+      impl_(std::make_unique<Impl>(std::move(model), *page_, first)) {}
 Metrics::~Metrics() = default;
+
+std::unique_ptr<Metrics> Metrics::ForModel(std::string model) const {
+  return std::unique_ptr<Metrics>(new Metrics(std::move(model), page_, false));
+}
 
 void Metrics::SetEngine(const EngineGauges& g) {
   impl_->Set(kRunning, static_cast<double>(g.running));
@@ -289,6 +318,7 @@ void Metrics::CountPromptTokens(int64_t tokens) {
 void Metrics::CountOutputTokens(int64_t tokens) {
   impl_->Add(kOutputTokens, static_cast<double>(tokens));
 }
+void Metrics::CountEmbeddedInput() { impl_->Add(kEmbeddedInputs, 1); }
 void Metrics::ObserveQueueTime(absl::Duration time) {
   impl_->Observe(kQueueTime, absl::ToDoubleSeconds(time));
 }
@@ -339,7 +369,7 @@ void Metrics::SetReady(bool ready) { impl_->Set(kReady, ready ? 1 : 0); }
 std::string Metrics::Render() const {
   impl_->Set(kOpenStreams, static_cast<double>(orphans.OpenStreams()));
   impl_->Set(kOrphans, static_cast<double>(orphans.Orphans()));
-  return impl_->Serialize();
+  return prometheus::TextSerializer().Serialize(page_->registry.Collect());
 }
 
 std::string Metrics::DocumentationTable() {

@@ -45,7 +45,11 @@ class Metrics {
   Metrics(std::string model, std::string_view alias);
   ~Metrics();
 
-  OrphanAudit orphans;
+  // Another model of this process: its series join this page, the audit is shared. Facts of the
+  // process (front ends, readiness, build) stay with the first. May outlive the first.
+  [[nodiscard]] std::unique_ptr<Metrics> ForModel(std::string model) const;
+
+  OrphanAudit& orphans;
 
   // Engine thread, once a step.
   void SetEngine(const EngineGauges& gauges);
@@ -53,6 +57,7 @@ class Metrics {
   // Engine thread, by request.
   void CountPromptTokens(int64_t tokens);
   void CountOutputTokens(int64_t tokens);
+  void CountEmbeddedInput();  // a text or pair whose vector or score is computed
   void ObserveQueueTime(absl::Duration time);
   void ObserveTtft(absl::Duration time);
   void ObserveItl(absl::Duration time);
@@ -75,8 +80,12 @@ class Metrics {
   static std::string DocumentationTable();
 
  private:
+  class Page;
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  Metrics(std::string model, std::shared_ptr<Page> page, bool first);
+
+  const std::shared_ptr<Page> page_;  // owners: the Metrics of every model
+  const std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace sluice

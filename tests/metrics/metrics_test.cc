@@ -45,6 +45,20 @@ TEST(Metrics, AliasCarriesTheSameValues) {
       HasSubstr("vllm:request_success_total{finished_reason=\"length\",model_name=\"m\"} 1\n"));
 }
 
+TEST(Metrics, ModelsShareAPageAndAnAuditButNoSeries) {
+  Metrics first("a", "vllm");
+  const std::unique_ptr<Metrics> second = first.ForModel("b");
+  first.CountOutputTokens(1);
+  second->CountOutputTokens(2);
+  second->orphans.EngineAdded();
+  const std::string page = first.Render();
+  EXPECT_THAT(page, HasSubstr("sluice_output_tokens_total{model_name=\"a\"} 1\n"));
+  EXPECT_THAT(page, HasSubstr("sluice_output_tokens_total{model_name=\"b\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:generation_tokens_total{model_name=\"b\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("sluice_orphaned_requests{model_name=\"a\"} 1\n"));
+  EXPECT_THAT(page, Not(HasSubstr("sluice_orphaned_requests{model_name=\"b\"}")));
+}
+
 TEST(Metrics, EveryDefinitionIsDocumented) {
   const Metrics metrics("m", "");
   const std::string table = Metrics::DocumentationTable(), page = metrics.Render();
