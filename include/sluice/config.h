@@ -11,9 +11,12 @@ namespace sluice {
 
 struct Config {
   // Model
-  std::string model;              // path of a GGUF file
-  std::string served_model_name;  // empty: from the file
-  int32_t max_model_len = 0;      // tokens; 0: what the model allows, as far as KV memory holds it
+  std::string model;                     // path of a GGUF file
+  std::string served_model_name;         // empty: from the file
+  std::vector<std::string> model_alias;  // further names
+  std::string models;                    // TOML file of several models, in place of `model`
+  std::string model_dir;                 // models may be loaded from below it while the server runs
+  int32_t max_model_len = 0;  // tokens; 0: what the model allows, as far as KV memory holds it
   // Backend
   std::string cpu_isa = "auto";  // auto | avx512 | avx2 | scalar
   int32_t threads = 0;           // kernel threads; 0: one a core

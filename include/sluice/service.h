@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -42,6 +43,13 @@ struct TokenizeResult {
   std::vector<TokenId> tokens;
   std::vector<Text> token_bytes;  // one a token
   int64_t max_model_len = 0;
+};
+
+// A model that an operator asks for while the server runs.
+struct LoadModelRequest {
+  std::string name;  // what it is served as
+  std::string path;  // a GGUF file or a Hugging Face folder below --model-dir
+  std::vector<std::pair<std::string, std::string>> settings;  // of one model, by flag name
 };
 
 // What /health, gRPC health and the readiness metric all say.
@@ -87,6 +95,23 @@ class Service {
   [[nodiscard]] virtual std::vector<ModelDescription> ListModels() const = 0;
   [[nodiscard]] virtual Health GetHealth() const = 0;  // under 10 ms whatever the engine does
   [[nodiscard]] virtual VersionInfo GetVersion() const = 0;
+
+  // Administration. Both take seconds and block: call them through RunAdministration. Loading: the
+  // model serves when it returns. Errors: PermissionDenied for a path outside of --model-dir,
+  // AlreadyExists for a name that is taken, what is wrong with the file or a setting. Unloading:
+  // the name is gone at once, running work finishes first, for as long as a drain may take; false:
+  // some did not and was cancelled. Errors: NotFound.
+  virtual absl::Status LoadModel(const LoadModelRequest& /*request*/) {
+    return absl::UnimplementedError("models cannot be loaded here");
+  }
+  virtual absl::StatusOr<bool> UnloadModel(const std::string& /*name*/) {
+    return absl::UnimplementedError("models cannot be unloaded here");
+  }
+  // Runs `work` on a thread for such tasks, one after the other. Errors: ResourceExhausted when too
+  // many wait; `work` is then not run.
+  virtual absl::Status RunAdministration(std::function<void()> work) {
+    return RunPrepared(std::move(work));
+  }
 
   // Stops admitting (Unavailable + retry_after), lets running work finish. Idempotent.
   virtual void Drain() = 0;

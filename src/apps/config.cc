@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <sstream>
+#include <system_error>
 #include <type_traits>
 
 #include "base/status_macros.h"
@@ -96,31 +98,45 @@ absl::StatusOr<std::string> TomlText(const Setting& setting, const toml::node& n
   return absl::InvalidArgumentError("the value has a type that no setting takes");
 }
 
-absl::Status ReadFile(const std::string& file, Config* config) {
-  toml::table table;
+absl::StatusOr<toml::table> ParseFile(const std::string& file) {
   try {
-    table = toml::parse_file(file);
+    return toml::parse_file(file);
   } catch (const toml::parse_error& error) {
     return absl::InvalidArgumentError(fmt::format(
         "{}: line {}: {}", file, error.source().begin.line, std::string(error.description())));
   } catch (const std::exception& error) {
     return absl::NotFoundError(fmt::format("{}: {}", file, error.what()));
   }
+}
+
+// The setting `name`, of those that a model may have if `of_model`.
+absl::StatusOr<const Setting*> FindSetting(std::string_view source, std::string_view name,
+                                           bool of_model) {
+  const auto& settings = Settings();
+  const auto it = std::find_if(settings.begin(), settings.end(),
+                               [&](const Setting& s) { return s.name == name; });
+  if (it == settings.end()) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: unknown key {:?}; docs/configuration.md lists the keys", source, name));
+  }
+  if (of_model && !it->of_model) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: {} is a setting of the server, not of a model", source, name));
+  }
+  return &*it;
+}
+
+absl::Status ReadTable(const toml::table& table, const std::string& source, bool of_model,
+                       Config* config) {
   for (const auto& [key, node] : table) {
     const std::string_view name = key.str();
-    const auto& settings = Settings();
-    const auto it = std::find_if(settings.begin(), settings.end(),
-                                 [&](const Setting& s) { return s.name == name; });
-    if (it == settings.end()) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: unknown key {:?}; docs/configuration.md lists the keys", file, name));
-    }
-    const auto text = TomlText(*it, node);
-    const std::string source = fmt::format("{}: {}", file, name);
+    ASSIGN_OR_RETURN(const Setting* setting, FindSetting(source, name, of_model));
+    const auto text = TomlText(*setting, node);
+    const std::string place = fmt::format("{}: {}", source, name);
     if (!text.ok())
       return absl::InvalidArgumentError(
-          fmt::format("{}: {}", source, std::string(text.status().message())));
-    RETURN_IF_ERROR(Set(*it, source, *text, config));
+          fmt::format("{}: {}", place, std::string(text.status().message())));
+    RETURN_IF_ERROR(Set(*setting, place, *text, config));
   }
   return absl::OkStatus();
 }
@@ -178,29 +194,69 @@ std::string AllowedText(const Setting& setting) {
 const std::vector<Setting>& Settings() {
   using C = Config;
   static const std::vector<Setting> kSettings = {
-      {"model", &C::model, "Path of the model: a GGUF file"},
-      {"served-model-name", &C::served_model_name,
+      {"model", &C::model, "Path of the model: a GGUF file", 0, 0, {}, true},
+      {"served-model-name",
+       &C::served_model_name,
        "Name of the model on the wire; empty: the file's name without .gguf. `default` always "
-       "works too"},
-      {"max-model-len", &C::max_model_len,
-       "Prompt and output tokens of one sequence; 0: what the model allows and KV memory holds", 0,
-       kMaxInt},
+       "works too",
+       0,
+       0,
+       {},
+       true},
+      {"model-alias", &C::model_alias, "Further names of the model", 0, 0, {}, true},
+      {"models", &C::models,
+       "TOML file of several models in place of `model`: [[model]] tables, each with `model` and "
+       "the "
+       "settings marked * that differ from the server's"},
+      {"model-dir", &C::model_dir,
+       "Folder below which POST /admin/models/load finds models; empty: none can be loaded"},
+      {"max-model-len",
+       &C::max_model_len,
+       "Prompt and output tokens of one sequence; 0: what the model allows and KV memory holds",
+       0,
+       kMaxInt,
+       {},
+       true},
       {"cpu-isa", &C::cpu_isa, "Form of the CPU kernels; auto: the best this CPU has", 0, 0,
        "auto|avx512|avx2|scalar"},
       {"threads", &C::threads, "Kernel threads; 0: one a core", 0, 256},
-      {"kv-cache-mib", &C::kv_cache_mib,
+      {"kv-cache-mib",
+       &C::kv_cache_mib,
        "Memory for the KV cache; 0: enough for max-rows sequences of max-model-len, at most a "
        "quarter of the memory that is free at start",
-       0, kMaxInt},
-      {"max-rows", &C::max_rows, "Sequences computed in one step", 1, 4096},
-      {"max-step-tokens", &C::max_step_tokens,
-       "Token budget of a step: longer prompts are computed in chunks", 1, 65536},
-      {"max-waiting-requests", &C::max_waiting_requests,
-       "Sequences that may wait; more are refused with 429", 1, kMaxInt},
-      {"max-waiting-tokens", &C::max_waiting_tokens,
-       "Prompt tokens that may wait; more are refused with 429", 1, kMaxInt},
-      {"prefix-cache", &C::prefix_cache,
-       "Reuse the KV blocks of equal prompt beginnings, within a tenant"},
+       0,
+       kMaxInt,
+       {},
+       true},
+      {"max-rows", &C::max_rows, "Sequences computed in one step", 1, 4096, {}, true},
+      {"max-step-tokens",
+       &C::max_step_tokens,
+       "Token budget of a step: longer prompts are computed in chunks",
+       1,
+       65536,
+       {},
+       true},
+      {"max-waiting-requests",
+       &C::max_waiting_requests,
+       "Sequences that may wait; more are refused with 429",
+       1,
+       kMaxInt,
+       {},
+       true},
+      {"max-waiting-tokens",
+       &C::max_waiting_tokens,
+       "Prompt tokens that may wait; more are refused with 429",
+       1,
+       kMaxInt,
+       {},
+       true},
+      {"prefix-cache",
+       &C::prefix_cache,
+       "Reuse the KV blocks of equal prompt beginnings, within a tenant",
+       0,
+       0,
+       {},
+       true},
       {"host", &C::host, "Address both protocols listen on; anything but loopback is a decision"},
       {"http-port", &C::http_port, "HTTP port; 0: a free one, named in the ready line", 0, 65535},
       {"grpc-port", &C::grpc_port, "gRPC port; 0: a free one; -1: no gRPC", -1, 65535},
@@ -265,7 +321,10 @@ bool IsList(const Setting& setting) {
 absl::StatusOr<Config> LoadConfig(const RawSettings& flags, const Environment& environment,
                                   const std::string& file) {
   Config config;
-  if (!file.empty()) RETURN_IF_ERROR(ReadFile(file, &config));
+  if (!file.empty()) {
+    ASSIGN_OR_RETURN(const toml::table table, ParseFile(file));
+    RETURN_IF_ERROR(ReadTable(table, file, false, &config));
+  }
   for (const Setting& setting : Settings()) {
     const std::string name = EnvironmentName(setting.name);
     if (const char* text = environment(name.c_str()))
@@ -278,6 +337,62 @@ absl::StatusOr<Config> LoadConfig(const RawSettings& flags, const Environment& e
   return config;
 }
 
+absl::StatusOr<std::vector<Config>> ConfigsOfModels(const Config& config) {
+  if (config.models.empty()) return std::vector<Config>{config};
+  if (!config.model.empty()) return absl::InvalidArgumentError("model and models are both set");
+  ASSIGN_OR_RETURN(const toml::table file, ParseFile(config.models));
+  const toml::array* entries = file["model"].as_array();
+  if (file.size() != 1 || entries == nullptr || entries->empty() ||
+      !entries->is_homogeneous(toml::node_type::table)) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: it must hold [[model]] tables and nothing else", config.models));
+  }
+  std::vector<Config> out;
+  for (const toml::node& entry : *entries) {
+    Config& model = out.emplace_back(config);
+    const std::string source = fmt::format("{}: model {}", config.models, out.size());
+    RETURN_IF_ERROR(ReadTable(*entry.as_table(), source, true, &model));
+    if (model.model.empty())
+      return absl::InvalidArgumentError(fmt::format("{}: model is not set", source));
+    const absl::Status together = CheckTogether(model);
+    if (!together.ok())
+      return absl::InvalidArgumentError(
+          fmt::format("{}: {}", source, std::string(together.message())));
+  }
+  return out;
+}
+
+absl::StatusOr<Config> ConfigOfModel(const Config& config, const LoadModelRequest& request) {
+  namespace fs = std::filesystem;
+  if (config.model_dir.empty())
+    return absl::PermissionDeniedError("model-dir is not set: no model can be loaded");
+  std::error_code error;
+  const fs::path folder = fs::canonical(config.model_dir, error);
+  if (error) {
+    return absl::NotFoundError(fmt::format("model-dir {}: {}", config.model_dir, error.message()));
+  }
+  // Links are followed before the check: what they lead to must be below the folder, too.
+  const fs::path path = fs::canonical(folder / request.path, error);
+  const bool below =
+      !error &&
+      std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+  if (error || !below) {
+    // Whether a file outside of the folder exists is nobody's business.
+    return absl::PermissionDeniedError(
+        fmt::format("path {:?} is nothing below model-dir", request.path.substr(0, 128)));
+  }
+  Config model = config;
+  model.model_alias.clear();
+  for (const auto& [name, text] : request.settings) {
+    ASSIGN_OR_RETURN(const Setting* setting, FindSetting("settings", name, true));
+    RETURN_IF_ERROR(Set(*setting, name, text, &model));
+  }
+  model.model = path.string();
+  model.served_model_name = request.name;
+  RETURN_IF_ERROR(CheckTogether(model));
+  return model;
+}
+
 std::string ConfigurationDocument() {
   std::string out =
       "# Configuration\n\n"
@@ -287,12 +402,14 @@ std::string ConfigurationDocument() {
       "environment, the environment over the\n"
       "file. Unknown flags and keys are errors; `--check-config` checks everything and exits. "
       "Secrets are never values of\n"
-      "settings: keys and certificates are named by their files. This page is generated (`sluice "
-      "config-doc`) and tested.\n\n"
+      "settings: keys and certificates are named by their files. Settings marked * may differ "
+      "between the "
+      "models of one server.\n"
+      "This page is generated (`sluice config-doc`) and tested.\n\n"
       "| setting | type | default | allowed | meaning |\n|---|---|---|---|---|\n";
   for (const Setting& s : Settings()) {
-    out += fmt::format("| `{}` | {} | {} | {} | {} |\n", s.name, TypeName(s), DefaultText(s),
-                       AllowedText(s), s.help);
+    out += fmt::format("| `{}`{} | {} | {} | {} | {} |\n", s.name, s.of_model ? " *" : "",
+                       TypeName(s), DefaultText(s), AllowedText(s), s.help);
   }
   return out;
 }

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "sluice/config.h"
+#include "sluice/service.h"
 
 namespace sluice {
 
@@ -24,6 +25,7 @@ struct Setting {
   std::string_view help;
   double min = 0, max = 0;        // for numbers
   std::string_view choices = {};  // "a|b|c" for strings; empty: any
+  bool of_model = false;          // may differ between the models of one server
 };
 
 [[nodiscard]] const std::vector<Setting>& Settings();
@@ -41,6 +43,13 @@ using Environment = std::function<const char*(const char*)>;
 // SLUICE_* there.
 absl::StatusOr<Config> LoadConfig(const RawSettings& flags, const Environment& environment,
                                   const std::string& file);
+
+// One Config a model: `config` itself, or what config.models says on top of it. Errors: those of
+// LoadConfig.
+absl::StatusOr<std::vector<Config>> ConfigsOfModels(const Config& config);
+// The same for a model that is loaded later; `config` is the server's. Errors: PermissionDenied for
+// a path that is not below config.model_dir.
+absl::StatusOr<Config> ConfigOfModel(const Config& config, const LoadModelRequest& request);
 
 // docs/configuration.md, whole.
 [[nodiscard]] std::string ConfigurationDocument();

@@ -4,100 +4,16 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstdint>
-#include <fstream>
-#include <thread>
 #include <utility>
+#include <vector>
 
-#include "base/logging.h"
+#include "apps/config.h"
+#include "apps/model_loader.h"
 #include "base/status_macros.h"
-#include "executor/faulty_executor.h"
-#include "executor/model_executor.h"
-#include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/isa.h"
-#include "model/kv_cache.h"
-#include "model/model_file.h"
 #include "sluice/create.h"
 
 namespace sluice {
 namespace {
-
-constexpr int32_t kKvBlockTokens = 16;
-
-// A number from a file of the kernel's; `fallback` if the file, the word or the number is not
-// there.
-int64_t ReadNumber(const char* file, std::string_view word, int64_t fallback) {
-  std::ifstream in(file);
-  for (std::string token; in >> token;) {
-    if (!word.empty() && token != word) continue;
-    if (!word.empty() && !(in >> token)) break;
-    int64_t value = 0;
-    const auto parsed = std::from_chars(token.data(), token.data() + token.size(), value);
-    return parsed.ec == std::errc() ? value : fallback;
-  }
-  return fallback;
-}
-
-// What the machine, or the container's memory limit, still gives.
-int64_t AvailableMemoryBytes() {
-  const int64_t machine = ReadNumber("/proc/meminfo", "MemAvailable:", 0) << 10;
-  const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max", "", INT64_MAX);
-  const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current", "", 0);
-  return std::min(machine, std::max<int64_t>(limit - used, 0));
-}
-
-// How many KV blocks, and how long a sequence may be: the settings, the model and the memory
-// together.
-struct KvPlan {
-  int32_t num_blocks = 0;
-  int32_t max_model_len = 0;
-};
-
-absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelConfig& model, const Ops& ops) {
-  if (config.max_model_len > model.max_context) {
-    return absl::InvalidArgumentError(fmt::format("max-model-len is {}; the model allows {}",
-                                                  config.max_model_len, model.max_context));
-  }
-  const int64_t wanted_len = config.max_model_len > 0 ? config.max_model_len : model.max_context;
-  const int64_t block_bytes = KvCache::BlockBytes(ops, model, kKvBlockTokens);
-  const int64_t blocks_a_row = (wanted_len + kKvBlockTokens - 1) / kKvBlockTokens;
-  const int64_t useful = blocks_a_row * config.max_rows;
-  const int64_t bytes =
-      config.kv_cache_mib > 0 ? config.kv_cache_mib << 20 : AvailableMemoryBytes() / 4;
-  const int64_t blocks = std::min({useful, bytes / block_bytes, int64_t{1} << 30});
-  if (blocks < 1) {
-    return absl::ResourceExhaustedError(
-        fmt::format("a KV block of {} tokens needs {} bytes; there are {} bytes for the KV cache",
-                    kKvBlockTokens, block_bytes, bytes));
-  }
-  const int64_t len = std::min(wanted_len, blocks * kKvBlockTokens);
-  if (config.max_model_len > len) {
-    return absl::ResourceExhaustedError(
-        fmt::format("max-model-len is {}; {} MiB of KV cache hold {} tokens", config.max_model_len,
-                    (blocks * block_bytes) >> 20, len));
-  }
-  return KvPlan{static_cast<int32_t>(blocks), static_cast<int32_t>(len)};
-}
-
-absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
-  PlantedFault fault;
-  if (text.empty() || text == "leak-row") return fault;
-  for (const auto& [prefix, step] :
-       {std::pair<std::string_view, StepId*>{"fail-step=", &fault.fail_step},
-        std::pair<std::string_view, StepId*>{"stall-step=", &fault.stall_step}}) {
-    if (!text.starts_with(prefix)) continue;
-    const char* end = text.data() + text.size();
-    const auto parsed = std::from_chars(text.data() + prefix.size(), end, *step);
-    if (parsed.ec == std::errc() && parsed.ptr == end) return fault;
-  }
-  return absl::InvalidArgumentError(
-      fmt::format("plant-fault is {:?}; it may be leak-row, fail-step=N or stall-step=N", text));
-}
-
-std::string ServedName(const Config& config, const ModelInfo& info) {
-  return config.served_model_name.empty() ? info.name : config.served_model_name;
-}
 
 VersionInfo MakeVersion(std::string_view isa, const std::string& model_hash) {
   VersionInfo v{
@@ -107,79 +23,60 @@ VersionInfo MakeVersion(std::string_view isa, const std::string& model_hash) {
   return v;
 }
 
+// The first model answers to "default" unless another does.
+void NameTheDefault(std::vector<std::unique_ptr<LoadedModel>>& models) {
+  for (const auto& model : models) {
+    if (model->info.name == "default" || std::ranges::count(model->aliases, "default") > 0) return;
+  }
+  models.front()->aliases.emplace_back("default");
+}
+
+absl::Status CheckNames(const std::vector<std::unique_ptr<LoadedModel>>& models) {
+  std::vector<std::string> names;
+  for (const auto& model : models) {
+    names.push_back(model->info.name);
+    names.insert(names.end(), model->aliases.begin(), model->aliases.end());
+  }
+  std::ranges::sort(names);
+  const auto twin = std::ranges::adjacent_find(names);
+  if (twin == names.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("two models are named {:?}; served-model-name and model-alias name them", *twin));
+}
+
 }  // namespace
 
 std::string Version() { return SLUICE_VERSION; }
 
 absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& config) {
-  if (config.model.empty())
+  if (config.model.empty() && config.models.empty())
     return absl::InvalidArgumentError("model is not set: --model FILE.gguf");
-  ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(config.cpu_isa));
-  ASSIGN_OR_RETURN(const PlantedFault fault, ParseFault(config.plant_fault));
-  ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
-  const auto file =
-      std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel below
-  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa, .threads = config.threads}));
-  ASSIGN_OR_RETURN(const KvPlan kv, PlanKv(config, file->config, *ops));
-
-  auto model = std::make_unique<LoadedModel>();
-  model->backing = file;
-  model->info = file->info;
-  model->info.name = ServedName(config, file->info);
-  model->info.max_model_len = kv.max_model_len;
-  if (model->info.name != "default") model->aliases = {"default"};
-  model->loaded_at = absl::Now();
-  ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Create(file->info.tokenizer));
-  if (!file->info.chat_template.empty()) {
-    auto parsed = ChatTemplate::Parse(file->info.chat_template);
-    if (!parsed.ok()) {
-      return absl::InvalidArgumentError(fmt::format("{}: tokenizer.chat_template: {}", config.model,
-                                                    std::string(parsed.status().message())));
-    }
-    model->chat_template = *std::move(parsed);
-  }
-
-  const TransformerLimits limits{.max_step_tokens = config.max_step_tokens,
-                                 .max_rows = config.max_rows,
-                                 .max_model_len = kv.max_model_len,
-                                 .kv_block_tokens = kKvBlockTokens,
-                                 .num_kv_blocks = kv.num_blocks};
-  ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
-                   ModelExecutor::Create(*file, std::move(ops), {.limits = limits}));
-  if (fault.fail_step + fault.stall_step > 0)
-    executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
-
-  auto metrics = std::make_unique<Metrics>(model->info.name, config.metrics_alias);
+  ASSIGN_OR_RETURN(const std::vector<Config> configs, ConfigsOfModels(config));
   auto clock = std::make_unique<const RealClock>();
-  const VersionInfo version = MakeVersion(CpuIsaName(isa), file->info.hash);
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<ModelLoader> loader,  // owners: this frame, then the factory below
+      ModelLoader::Create(config, clock.get()));
+  std::vector<std::unique_ptr<LoadedModel>> models;
+  for (const Config& model : configs) {
+    ASSIGN_OR_RETURN(models.emplace_back(), loader->Load(model));
+  }
+  NameTheDefault(models);
+  RETURN_IF_ERROR(CheckNames(models));
+  std::unique_ptr<Metrics> metrics = loader->TakeServerMetrics();
+  const VersionInfo version = MakeVersion(CpuIsaName(loader->isa()), models.front()->info.hash);
   metrics->SetBuildInfo(version.version, version.backend, version.isa);
-  const EngineOptions engine{.scheduler = {.max_rows = config.max_rows,
-                                           .max_step_tokens = config.max_step_tokens,
-                                           .kv_block_tokens = kKvBlockTokens,
-                                           .num_kv_blocks = kv.num_blocks,
-                                           .max_model_len = kv.max_model_len,
-                                           .max_waiting_sequences = config.max_waiting_requests,
-                                           .max_waiting_tokens = config.max_waiting_tokens,
-                                           .max_steps_in_flight = executor->max_steps_in_flight(),
-                                           .prefix_cache = config.prefix_cache},
-                             .stall_timeout = absl::Seconds(config.stall_timeout_s),
-                             .plant_leak = config.plant_fault == "leak-row"};
-  model->engine =
-      std::make_unique<Engine>(engine, std::move(executor), *model->tokenizer, *metrics, *clock);
-  Log(LogLevel::kInfo, "model_loaded",
-      {{"model", model->info.name},
-       {"backend", version.backend},
-       {"isa", version.isa},
-       {"kv_blocks", kv.num_blocks},
-       {"max_model_len", kv.max_model_len}});
-
-  ModelRegistry registry;
-  registry.Add(std::move(model));
+  const auto load =
+      [config,
+       loader](const LoadModelRequest& request) -> absl::StatusOr<std::unique_ptr<LoadedModel>> {
+    ASSIGN_OR_RETURN(const Config model, ConfigOfModel(config, request));
+    return loader->Load(model);
+  };
   return std::make_unique<LocalService>(
       LocalServiceOptions{.version = version,
                           .prepare_threads = config.prepare_threads,
-                          .drain_timeout = absl::Seconds(config.drain_timeout_s)},
-      std::move(registry), std::move(metrics), std::move(clock));
+                          .drain_timeout = absl::Seconds(config.drain_timeout_s),
+                          .load_model = load},
+      std::move(models), std::move(metrics), std::move(clock));
 }
 
 absl::StatusOr<std::unique_ptr<Service>> CreateService(const Config& config) {

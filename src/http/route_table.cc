@@ -24,6 +24,8 @@ constexpr Route kRoutes[] = {
     {RouteId::kReady, "GET", "/readyz", Door::kOperations, false},
     {RouteId::kMetrics, "GET", "/metrics", Door::kOperations, false},
     {RouteId::kAdminDrain, "POST", "/admin/drain", Door::kAdmin, true},
+    {RouteId::kAdminLoadModel, "POST", "/admin/models/load", Door::kAdmin, true},
+    {RouteId::kAdminUnloadModel, "POST", "/admin/models/unload", Door::kAdmin, true},
     {RouteId::kAdminHealth, "GET", "/admin/health", Door::kAdmin, true},
     {RouteId::kNotImplemented, "", "/v1/embeddings", Door::kPublic, true},
     {RouteId::kNotImplemented, "", "/v1/rerank", Door::kPublic, true},

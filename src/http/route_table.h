@@ -26,6 +26,8 @@ enum class RouteId : uint8_t {
   kIndex,
   kAdminDrain,
   kAdminHealth,
+  kAdminLoadModel,
+  kAdminUnloadModel,
   kNotImplemented
 };
 

@@ -73,7 +73,11 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<Response> Handle();
   asio::awaitable<Response> Tokenize();
   asio::awaitable<Response> Detokenize();
-  asio::awaitable<absl::Status> OnPreparePool(std::function<void()> work);
+  asio::awaitable<Response> LoadModel();
+  asio::awaitable<Response> UnloadModel();
+  // On a pool of the Service, which this thread does not wait for.
+  using Submit = absl::Status (Service::*)(std::function<void()>);
+  asio::awaitable<absl::Status> Elsewhere(Submit submit, std::function<void()> work);
   [[nodiscard]] absl::StatusOr<absl::Time> Deadline() const;
 
   // session_generate.cc

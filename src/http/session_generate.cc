@@ -43,7 +43,7 @@ asio::awaitable<absl::StatusOr<OpenAiRequest>> Session::ParseBody(Endpoint endpo
     const auto parse = [&request, &body, endpoint, max_depth] {
       request = ParseGenerate(endpoint, body, max_depth);
     };
-    const absl::Status status = co_await OnPreparePool(parse);
+    const absl::Status status = co_await Elsewhere(&Service::RunPrepared, parse);
     if (!status.ok()) request = status;
   }
   co_return request;

@@ -6,6 +6,7 @@
 
 #include "base/errors.h"
 #include "base/logging.h"
+#include "http/admin_request.h"
 #include "http/json_text.h"
 #include "http/openapi.h"
 #include "http/session.h"
@@ -76,7 +77,7 @@ struct PreparedWork {
   asio::io_context* const io;
 };
 
-asio::awaitable<absl::Status> Session::OnPreparePool(std::function<void()> work) {
+asio::awaitable<absl::Status> Session::Elsewhere(Submit submit, std::function<void()> work) {
   work_done_ = false;
   auto prepared = std::make_shared<PreparedWork>(shared_from_this(), &shard_.io());
   const auto run = [work = std::move(work), prepared] {
@@ -84,7 +85,7 @@ asio::awaitable<absl::Status> Session::OnPreparePool(std::function<void()> work)
     prepared->Tell();
   };
   prepared.reset();
-  absl::Status status = context_.service->RunPrepared(run);
+  absl::Status status = (context_.service->*submit)(run);
   if (!status.ok()) co_return status;
   while (!work_done_) co_await wire_.Wait();
   co_return status;
@@ -105,7 +106,7 @@ asio::awaitable<Response> Session::Tokenize() {
     response = result.ok() ? Json(TokenizeJson(*result, request->return_token_strs))
                            : ErrorResponse(result.status());
   };
-  const absl::Status status = co_await OnPreparePool(work);
+  const absl::Status status = co_await Elsewhere(&Service::RunPrepared, work);
   if (!status.ok()) response = ErrorResponse(status);
   co_return response;
 }
@@ -124,7 +125,41 @@ asio::awaitable<Response> Session::Detokenize() {
     const absl::StatusOr<Text> text = service.Detokenize(request->model, request->tokens);
     response = text.ok() ? Json(DetokenizeJson(*text)) : ErrorResponse(text.status());
   };
-  const absl::Status status = co_await OnPreparePool(work);
+  const absl::Status status = co_await Elsewhere(&Service::RunPrepared, work);
+  if (!status.ok()) response = ErrorResponse(status);
+  co_return response;
+}
+
+asio::awaitable<Response> Session::LoadModel() {
+  Response response = ErrorResponse(Stopping());
+  const std::string& body = parser_->body();
+  const Config& config = context_.config;
+  Service& service = *context_.service;
+  const auto work = [&] {
+    const absl::StatusOr<LoadModelRequest> request = ParseLoadModel(body, config.max_json_depth);
+    const absl::Status loaded = request.ok() ? service.LoadModel(*request) : request.status();
+    response = loaded.ok() ? Json(fmt::format(R"({{"loaded":{}}})", JsonString(request->name)))
+                           : ErrorResponse(loaded);
+  };
+  const absl::Status status = co_await Elsewhere(&Service::RunAdministration, work);
+  if (!status.ok()) response = ErrorResponse(status);
+  co_return response;
+}
+
+asio::awaitable<Response> Session::UnloadModel() {
+  Response response = ErrorResponse(Stopping());
+  const std::string& body = parser_->body();
+  const Config& config = context_.config;
+  Service& service = *context_.service;
+  const auto work = [&] {
+    const absl::StatusOr<std::string> name = ParseUnloadModel(body, config.max_json_depth);
+    const absl::StatusOr<bool> drained = name.ok() ? service.UnloadModel(*name) : name.status();
+    response =
+        drained.ok()
+            ? Json(fmt::format(R"({{"unloaded":{},"drained":{}}})", JsonString(*name), *drained))
+            : ErrorResponse(drained.status());
+  };
+  const absl::Status status = co_await Elsewhere(&Service::RunAdministration, work);
   if (!status.ok()) response = ErrorResponse(status);
   co_return response;
 }
@@ -174,6 +209,12 @@ asio::awaitable<Response> Session::Handle() {
       Log(LogLevel::kInfo, "drain_requested", {{"request_id", exchange_.request_id}});
       service.Drain();
       response = Json(R"({"draining":true})");
+      break;
+    case RouteId::kAdminLoadModel:
+      response = co_await LoadModel();
+      break;
+    case RouteId::kAdminUnloadModel:
+      response = co_await UnloadModel();
       break;
     case RouteId::kChat:
     case RouteId::kCompletion:

@@ -7,7 +7,10 @@
 #include <random>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "base/check.h"
 #include "base/errors.h"
+#include "base/logging.h"
 #include "base/status_macros.h"
 #include "service/validate.h"
 
@@ -41,6 +44,9 @@ std::string RefusalReason(const absl::Status& status) {
   }
 }
 
+constexpr size_t kMaxAdministration = 16;  // tasks that may wait
+constexpr absl::Duration kUnloadPoll = absl::Milliseconds(10);
+
 uint64_t RandomBits() {
   std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
@@ -48,14 +54,20 @@ uint64_t RandomBits() {
 
 }  // namespace
 
-LocalService::LocalService(LocalServiceOptions options, ModelRegistry models,
+LocalService::LocalService(LocalServiceOptions options,
+                           std::vector<std::unique_ptr<LoadedModel>> models,
                            std::unique_ptr<Metrics> metrics, std::unique_ptr<const Clock> clock)
     : options_(std::move(options)),
       metrics_(std::move(metrics)),
       clock_(std::move(clock)),
       seed_base_(RandomBits()),
-      models_(std::move(models)),
-      pool_(options_.prepare_threads, options_.max_preparing) {}
+      pool_(options_.prepare_threads, options_.max_preparing),
+      administration_(1, kMaxAdministration) {
+  for (auto& model : models) {
+    const absl::Status added = models_.Add(std::move(model));
+    SLUICE_CHECK(added.ok(), "{}", added.ToString());
+  }
+}
 
 LocalService::~LocalService() = default;
 
@@ -102,7 +114,7 @@ void LocalService::Prepare(const Pending& pending) {
   if (status.ok() && clock_->Now() >= pending.request.deadline) {
     status = absl::DeadlineExceededError("the request's deadline passed");
   }
-  const LoadedModel* model = nullptr;
+  ModelRef model;
   absl::StatusOr<Request> request = absl::UnknownError("not built");
   if (status.ok()) {
     const auto found = models_.Find(pending.request.model);
@@ -222,7 +234,7 @@ void LocalService::Refuse(const Pending& pending, absl::Status status) {
   if (absl::IsUnavailable(status)) end.retry_after = options_.drain_timeout;
   if (absl::IsResourceExhausted(status)) {
     end.retry_after = absl::Seconds(1);
-    for (const auto& model : models_.models())
+    for (const ModelRef& model : models_.All())
       end.retry_after = std::max(end.retry_after, model->engine->RetryAfter());
   }
   end.status = std::move(status);
@@ -238,11 +250,11 @@ void LocalService::Cancel(CallId call) {
     it->second = true;
     return;
   }
-  for (const auto& model : models_.models()) model->engine->Cancel(call);
+  for (const ModelRef& model : models_.All()) model->engine->Cancel(call);
 }
 
 absl::StatusOr<TokenizeResult> LocalService::Tokenize(const TokenizeRequest& request) const {
-  ASSIGN_OR_RETURN(const LoadedModel* model, models_.Find(request.model));
+  ASSIGN_OR_RETURN(const ModelRef model, models_.Find(request.model));
   std::variant<Text, std::vector<ChatMessage>, std::vector<TokenId>> prompt;
   std::visit([&](const auto& p) { prompt = p; }, request.prompt);
   TokenizeResult result;
@@ -258,7 +270,7 @@ absl::StatusOr<TokenizeResult> LocalService::Tokenize(const TokenizeRequest& req
 
 absl::StatusOr<Text> LocalService::Detokenize(const std::string& name,
                                               const std::vector<TokenId>& tokens) const {
-  ASSIGN_OR_RETURN(const LoadedModel* model, models_.Find(name));
+  ASSIGN_OR_RETURN(const ModelRef model, models_.Find(name));
   for (const TokenId token : tokens) {
     if (token < 0 || token >= model->info.vocab_size) {
       return FieldError("tokens", fmt::format("tokens has {}; the vocabulary has tokens 0 to {}",
@@ -268,9 +280,30 @@ absl::StatusOr<Text> LocalService::Detokenize(const std::string& name,
   return Text(model->tokenizer->Decode(tokens, false));
 }
 
+absl::Status LocalService::LoadModel(const LoadModelRequest& request) {
+  if (!options_.load_model) return Service::LoadModel(request);
+  for (const ModelRef& model : models_.All()) {
+    if (model->info.name != request.name) continue;
+    return absl::AlreadyExistsError(fmt::format("model {:?} is loaded already", request.name));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, options_.load_model(request));
+  return models_.Add(std::move(model));
+}
+
+absl::StatusOr<bool> LocalService::UnloadModel(const std::string& name) {
+  ASSIGN_OR_RETURN(const ModelRef model, models_.Retire(name));
+  Log(LogLevel::kInfo, "model_unloading", {{"model", name}});
+  const absl::Time end = absl::Now() + options_.drain_timeout;
+  while (!ModelRegistry::Unused(model) && absl::Now() < end) absl::SleepFor(kUnloadPoll);
+  const bool drained = ModelRegistry::Unused(model);
+  models_.Remove(model);
+  Log(LogLevel::kInfo, "model_unloaded", {{"model", name}, {"drained", drained}});
+  return drained;
+}
+
 std::vector<ModelDescription> LocalService::ListModels() const {
   std::vector<ModelDescription> out;
-  for (const auto& model : models_.models()) {
+  for (const ModelRef& model : models_.Serving()) {
     out.push_back({.id = model->info.name,
                    .aliases = model->aliases,
                    .created = absl::ToUnixSeconds(model->loaded_at),
@@ -281,7 +314,7 @@ std::vector<ModelDescription> LocalService::ListModels() const {
 }
 
 Health LocalService::GetHealth() const {
-  for (const auto& model : models_.models()) {
+  for (const ModelRef& model : models_.All()) {
     const Engine::Health health = model->engine->health();
     if (!health.live) return {.live = false, .ready = false, .reason = "device error"};
     if (!health.advancing) return {.live = true, .ready = false, .reason = "no progress"};
@@ -297,7 +330,7 @@ bool LocalService::Drained() const {
     const MutexLock lock(mutex_);
     if (!preparing_.empty()) return false;
   }
-  for (const auto& model : models_.models()) {
+  for (const ModelRef& model : models_.All()) {
     if (!model->engine->idle()) return false;
   }
   return true;

@@ -18,18 +18,24 @@
 
 namespace sluice {
 
+// What an operator asked for, loaded; an error is one sentence.
+using ModelFactory =
+    std::function<absl::StatusOr<std::unique_ptr<LoadedModel>>(const LoadModelRequest& request)>;
+
 struct LocalServiceOptions {
   VersionInfo version;
   int prepare_threads = 1;
   size_t max_preparing = 1024;  // requests in the prepare pool's queue
   absl::Duration drain_timeout =
-      absl::Seconds(30);  // what a refusal while draining names as Retry-After
+      absl::Seconds(30);    // of unloading; a refusal while draining names it as Retry-After
+  ModelFactory load_model;  // empty: models cannot be loaded while the service runs
 };
 
 class LocalService final : public Service {
  public:
-  LocalService(LocalServiceOptions options, ModelRegistry models, std::unique_ptr<Metrics> metrics,
-               std::unique_ptr<const Clock> clock);
+  // `models` have different names.
+  LocalService(LocalServiceOptions options, std::vector<std::unique_ptr<LoadedModel>> models,
+               std::unique_ptr<Metrics> metrics, std::unique_ptr<const Clock> clock);
   ~LocalService() override;
 
   CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;
@@ -39,6 +45,11 @@ class LocalService final : public Service {
                                   const std::vector<TokenId>& tokens) const override;
   absl::Status RunPrepared(std::function<void()> work) override {
     return pool_.Submit(std::move(work));
+  }
+  absl::Status LoadModel(const LoadModelRequest& request) override;
+  absl::StatusOr<bool> UnloadModel(const std::string& name) override;
+  absl::Status RunAdministration(std::function<void()> work) override {
+    return administration_.Submit(std::move(work));
   }
   std::vector<ModelDescription> ListModels() const override;
   Health GetHealth() const override;
@@ -79,7 +90,8 @@ class LocalService final : public Service {
   // never in both.
   absl::flat_hash_map<CallId, bool> preparing_ ABSL_GUARDED_BY(mutex_);
   ModelRegistry models_;
-  PreparePool pool_;  // last: its tasks use everything above
+  PreparePool pool_;            // these two last: their tasks use everything above
+  PreparePool administration_;  // one thread: a load at a time
 };
 
 }  // namespace sluice

@@ -34,8 +34,13 @@ def model_path() -> str:
 class Server:
     """One `sluice serve` process."""
 
-    def __init__(self, *flags: str, env: dict[str, str] | None = None, log_path: pathlib.Path | None = None):
-        command = [binary(), "serve", "--model", model_path(), "--http-port", "0", "--grpc-port", "0"]
+    def __init__(
+        self, *flags: str, model: str | None = "", env: dict[str, str] | None = None, log_path: pathlib.Path | None = None
+    ):
+        """`model`: a path; "" for the default one, None where the flags name models."""
+        command = [binary(), "serve", "--http-port", "0", "--grpc-port", "0"]
+        if model is not None:
+            command += ["--model", model or model_path()]
         if "--kv-cache-mib" not in flags:
             command += ["--kv-cache-mib", "256"]
         command += flags

@@ -104,9 +104,9 @@ class LocalServiceTest : public testing::Test {
             .max_rows = 4, .max_step_tokens = 64, .num_kv_blocks = 128, .max_model_len = kMaxLen}};
     model->engine =
         std::make_unique<Engine>(engine, *std::move(executor), *model->tokenizer, *metrics, *clock);
-    ModelRegistry registry;
-    registry.Add(std::move(model));
-    service_ = std::make_unique<LocalService>(LocalServiceOptions{}, std::move(registry),
+    std::vector<std::unique_ptr<LoadedModel>> models;
+    models.push_back(std::move(model));
+    service_ = std::make_unique<LocalService>(LocalServiceOptions{}, std::move(models),
                                               std::move(metrics), std::move(clock));
   }
 

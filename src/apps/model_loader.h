@@ -1,0 +1,44 @@
+// From a model's settings to what serves it: the only place that names a backend.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "metrics/metrics.h"
+#include "service/model_registry.h"
+#include "sluice/config.h"
+
+namespace sluice {
+
+// Thread-safe.
+class ModelLoader {
+ public:
+  // `config`: the server's; `clock` outlives the models. Errors: what is wrong with the settings.
+  static absl::StatusOr<std::unique_ptr<ModelLoader>> Create(const Config& config,
+                                                             const Clock* clock);
+
+  // Takes seconds. Errors: what is wrong with the file or the settings, in one sentence.
+  absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const Config& model);
+
+  // The metrics of the server, under the name of the first model. Once, after its Load.
+  [[nodiscard]] std::unique_ptr<Metrics> TakeServerMetrics();
+
+  [[nodiscard]] CpuIsa isa() const { return isa_; }
+
+ private:
+  ModelLoader(CpuIsa isa, const Clock* clock) : isa_(isa), clock_(clock) {}
+  [[nodiscard]] std::unique_ptr<Metrics> MetricsOf(const std::string& name,
+                                                   const std::string& alias);
+
+  const CpuIsa isa_;
+  const Clock* const clock_;
+  Mutex mutex_;
+  std::unique_ptr<Metrics> server_metrics_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Metrics> page_ ABSL_GUARDED_BY(mutex_);  // what later models join
+};
+
+}  // namespace sluice
