@@ -9,6 +9,7 @@
 #include "kernels/ops.h"
 #include "kernels/view.h"
 #include "model/kv_cache.h"
+#include "model/linear_loader.h"
 #include "model/model_config.h"
 #include "model/weight_views.h"
 #include "model/weights.h"
@@ -31,7 +32,8 @@ class Transformer {
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
                                                              const WeightViews& views,
                                                              const TransformerLimits& limits,
-                                                             Ops& ops);
+                                                             Ops& ops,
+                                                             const LoadOptions& load = {});
 
   // Enqueues one step between Ops::BeginStep and Finish: stores the new tokens' keys and values and
   // computes logits [num_outputs, V] of the output rows' last tokens (no data if there are none),

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
 #include "kernels/view.h"
+#include "model/linear_loader.h"
 #include "model/model_config.h"
 #include "model/weight_views.h"
 
@@ -34,6 +35,6 @@ struct Weights {
 
 // The views' memory must outlive `ops`. Errors: what Ops says.
 absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig& config,
-                                    int32_t max_positions, Ops& ops);
+                                    int32_t max_positions, const LoadOptions& options, Ops& ops);
 
 }  // namespace sluice

@@ -1,0 +1,65 @@
+#include "model/linear_loader.h"
+
+#include <memory>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "model/quantise.h"
+
+namespace sluice {
+
+DType RoundedType(const WeightView& weight, LinearRole role, std::optional<DType> quantise) {
+  if (!quantise.has_value() || role == LinearRole::kRouter) return weight.dtype;
+  const DType type = role == LinearRole::kHead ? DType::kQ8_0 : *quantise;
+  const bool is_float = GetDTypeInfo(weight.dtype).block_elements == 1;
+  const bool whole_blocks = weight.cols % GetDTypeInfo(type).block_elements == 0;
+  return is_float && whole_blocks ? type : weight.dtype;
+}
+
+absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, LinearRole role) {
+  std::vector<WeightView> ready(parts.begin(), parts.end());
+  std::vector<std::unique_ptr<uint8_t[]>> rounded;  // as long as the packing takes
+  for (WeightView& part : ready) {
+    const DType type = RoundedType(part, role, options_.quantise);
+    if (type == part.dtype) continue;
+    WeightView out{type, part.rows, part.cols, nullptr};
+    rounded.push_back(
+        std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(out.rows * out.row_bytes())));
+    RETURN_IF_ERROR(QuantiseRows(part, type, options_.threads, rounded.back().get()));
+    out.data = rounded.back().get();
+    part = out;
+  }
+  ASSIGN_OR_RETURN(const Linear linear, ops_.LoadLinear(ready));
+  for (const WeightView& part : parts) {
+    const int64_t size = part.rows * part.row_bytes();
+    bytes_ += size;
+    if (options_.release) {
+      options_.release({static_cast<const uint8_t*>(part.data), static_cast<size_t>(size)});
+    }
+  }
+  if (options_.progress) options_.progress(bytes_);
+  return linear;
+}
+
+int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
+  int64_t bytes = 0;
+  const auto add = [&](const WeightView& view, LinearRole role) {
+    if (view.data == nullptr) return;
+    const WeightView loaded{RoundedType(view, role, quantise), view.rows, view.cols, nullptr};
+    bytes += loaded.rows * loaded.row_bytes();
+  };
+  for (const LayerViews& l : weights.layers) {
+    for (const WeightView* view : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.down,
+                                   &l.shared_gate, &l.shared_up, &l.shared_down}) {
+      add(*view, LinearRole::kPlain);
+    }
+    add(l.router, LinearRole::kRouter);
+    for (const auto* experts : {&l.gate_experts, &l.up_experts, &l.down_experts}) {
+      for (const WeightView& view : *experts) add(view, LinearRole::kPlain);
+    }
+  }
+  add(weights.head.data != nullptr ? weights.head : weights.token_embd, LinearRole::kHead);
+  return bytes;
+}
+
+}  // namespace sluice
