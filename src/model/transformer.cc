@@ -32,19 +32,19 @@ Tensor Transformer::Forward(const BatchView& batch) {
   const Tensor qkv = a_.qkv.Rows(batch.num_tokens);
   const Tensor q = qkv.Columns(0, c.q_cols());
 
-  ops_.Embed(weights_.token_embd, x);
+  ops_.Embed(weights_.token_embd, 1, x);
   for (int32_t l = 0; l < c.num_layers; ++l) {
     const LayerWeights& w = weights_.layers[l];
 
     // Attention: x += O attention(rope(QKV norm(x)))
-    ops_.RmsNorm(x, w.attn_norm, c.norm_eps, normed);
+    ops_.RmsNorm(x, w.attn_norm, {c.norm_eps}, {}, normed);
     ops_.MatMul(normed, w.qkv, BiasRows(w.qkv_bias, x.rows), qkv);
     if (w.q_norm) NormHeads(qkv, w);
     ops_.RopeAndStoreKv(qkv, c.num_q_heads, weights_.rope, kv_.layer(l));
     // After the last layer's keys and values only the tokens that are sampled from are read.
     const bool last = l == c.num_layers - 1;
     if (last && batch.num_outputs == 0) return {};
-    ops_.Attention(q, c.num_q_heads, c.attention_scale, kv_.layer(l), attended);
+    ops_.Attention(q, c.num_q_heads, {c.attention_scale}, kv_.layer(l), attended);
     if (last) {
       ops_.GatherOutputs(attended, a_.attended_out.Rows(batch.num_outputs));
       ops_.GatherOutputs(x, a_.x_out.Rows(batch.num_outputs));
@@ -55,14 +55,14 @@ Tensor Transformer::Forward(const BatchView& batch) {
     ops_.MatMul(attended, w.o, x, x);
 
     // FFN: x += Down(silu(Gate norm(x)) * Up norm(x))
-    ops_.RmsNorm(x, w.ffn_norm, c.norm_eps, normed);
+    ops_.RmsNorm(x, w.ffn_norm, {c.norm_eps}, {}, normed);
     const Tensor gate_up = a_.gate_up.Rows(x.rows);
     const Tensor gated = a_.gated.Rows(x.rows);
     ops_.MatMul(normed, w.gate_up, {}, gate_up);
-    ops_.SiluMul(gate_up, gated);
+    ops_.GateMul(gate_up, Activation::kSilu, gated);
     ops_.MatMul(gated, w.down, x, x);
   }
-  ops_.RmsNorm(x, weights_.output_norm, c.norm_eps, normed);
+  ops_.RmsNorm(x, weights_.output_norm, {c.norm_eps}, {}, normed);
   const Tensor logits = a_.logits.Rows(batch.num_outputs);
   ops_.MatMul(normed, weights_.head, {}, logits);
   return logits;
@@ -72,15 +72,14 @@ void Transformer::NormHeads(Tensor qkv, const LayerWeights& w) {
   const int32_t num_heads = config_.num_q_heads + config_.num_kv_heads;
   for (int32_t h = 0; h < num_heads; ++h) {
     const Tensor head = qkv.Columns(h * config_.head_dim, config_.head_dim);
-    ops_.RmsNorm(head, h < config_.num_q_heads ? w.q_norm : w.k_norm, config_.norm_eps, head);
+    ops_.RmsNorm(head, h < config_.num_q_heads ? w.q_norm : w.k_norm, {config_.norm_eps}, {}, head);
   }
 }
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConfig& config,
                                                                  const WeightViews& views,
                                                                  const TransformerLimits& limits,
-                                                                 Ops& ops,
-                                                                 const LoadOptions& load) {
+                                                                 Ops& ops) {
   if (limits.max_model_len < 1 || limits.max_model_len > config.max_context) {
     return absl::InvalidArgumentError(
         fmt::format("a context of {} tokens; the model allows 1 to {}", limits.max_model_len,
@@ -94,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   SLUICE_CHECK(limits.max_step_tokens >= 1 && limits.max_rows >= 1 && limits.num_kv_blocks >= 1,
                "{} {} {}", limits.max_step_tokens, limits.max_rows, limits.num_kv_blocks);
   auto model = std::unique_ptr<Transformer>(new Transformer(config, limits, ops));
-  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, load, ops));
+  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, ops));
   ASSIGN_OR_RETURN(model->kv_,
                    KvCache::Create(ops, config, limits.num_kv_blocks, limits.kv_block_tokens));
   RETURN_IF_ERROR(model->AllocateActivations());
