@@ -79,7 +79,8 @@ void Transformer::NormHeads(Tensor qkv, const LayerWeights& w) {
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConfig& config,
                                                                  const WeightViews& views,
                                                                  const TransformerLimits& limits,
-                                                                 Ops& ops) {
+                                                                 Ops& ops,
+                                                                 const LoadOptions& load) {
   if (limits.max_model_len < 1 || limits.max_model_len > config.max_context) {
     return absl::InvalidArgumentError(
         fmt::format("a context of {} tokens; the model allows 1 to {}", limits.max_model_len,
@@ -93,7 +94,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   SLUICE_CHECK(limits.max_step_tokens >= 1 && limits.max_rows >= 1 && limits.num_kv_blocks >= 1,
                "{} {} {}", limits.max_step_tokens, limits.max_rows, limits.num_kv_blocks);
   auto model = std::unique_ptr<Transformer>(new Transformer(config, limits, ops));
-  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, ops));
+  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, load, ops));
   ASSIGN_OR_RETURN(model->kv_,
                    KvCache::Create(ops, config, limits.num_kv_blocks, limits.kv_block_tokens));
   RETURN_IF_ERROR(model->AllocateActivations());
