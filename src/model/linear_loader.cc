@@ -16,9 +16,10 @@ DType RoundedType(const WeightView& weight, LinearRole role, std::optional<DType
   return is_float && whole_blocks ? type : weight.dtype;
 }
 
-absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, LinearRole role) {
+absl::StatusOr<std::vector<WeightView>> LinearLoader::Round(
+    std::span<const WeightView> parts, LinearRole role,
+    std::vector<std::unique_ptr<uint8_t[]>>& rounded) {
   std::vector<WeightView> ready(parts.begin(), parts.end());
-  std::vector<std::unique_ptr<uint8_t[]>> rounded;  // as long as the packing takes
   for (WeightView& part : ready) {
     const DType type = RoundedType(part, role, options_.quantise);
     if (type == part.dtype) continue;
@@ -29,7 +30,10 @@ absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, Lin
     out.data = rounded.back().get();
     part = out;
   }
-  ASSIGN_OR_RETURN(const Linear linear, ops_.LoadLinear(ready));
+  return ready;
+}
+
+void LinearLoader::Packed(std::span<const WeightView> parts) {
   for (const WeightView& part : parts) {
     const int64_t size = part.rows * part.row_bytes();
     bytes_ += size;
@@ -38,28 +42,23 @@ absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, Lin
     }
   }
   if (options_.progress) options_.progress(bytes_);
+}
+
+absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, LinearRole role) {
+  std::vector<std::unique_ptr<uint8_t[]>> rounded;  // as long as the packing takes
+  ASSIGN_OR_RETURN(const std::vector<WeightView> ready, Round(parts, role, rounded));
+  ASSIGN_OR_RETURN(const Linear linear, ops_.LoadLinear(ready));
+  Packed(parts);
   return linear;
 }
 
-int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
-  int64_t bytes = 0;
-  const auto add = [&](const WeightView& view, LinearRole role) {
-    if (view.data == nullptr) return;
-    const WeightView loaded{RoundedType(view, role, quantise), view.rows, view.cols, nullptr};
-    bytes += loaded.rows * loaded.row_bytes();
-  };
-  for (const LayerViews& l : weights.layers) {
-    for (const WeightView* view : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.down,
-                                   &l.shared_gate, &l.shared_up, &l.shared_down}) {
-      add(*view, LinearRole::kPlain);
-    }
-    add(l.router, LinearRole::kRouter);
-    for (const auto* experts : {&l.gate_experts, &l.up_experts, &l.down_experts}) {
-      for (const WeightView& view : *experts) add(view, LinearRole::kPlain);
-    }
-  }
-  add(weights.head.data != nullptr ? weights.head : weights.token_embd, LinearRole::kHead);
-  return bytes;
+absl::StatusOr<Experts> LinearLoader::LoadExperts(std::span<const WeightView> parts,
+                                                  int32_t num_experts) {
+  std::vector<std::unique_ptr<uint8_t[]>> rounded;
+  ASSIGN_OR_RETURN(const std::vector<WeightView> ready, Round(parts, LinearRole::kPlain, rounded));
+  ASSIGN_OR_RETURN(const Experts experts, ops_.LoadExperts(ready, num_experts));
+  Packed(parts);
+  return experts;
 }
 
 }  // namespace sluice

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
@@ -36,8 +38,16 @@ class LinearLoader {
   // QuantiseRows.
   absl::StatusOr<Linear> Load(std::span<const WeightView> parts,
                               LinearRole role = LinearRole::kPlain);
+  // The same as Ops::LoadExperts.
+  absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts, int32_t num_experts);
 
  private:
+  // The parts, those that are to be rounded in memory of `rounded`.
+  absl::StatusOr<std::vector<WeightView>> Round(std::span<const WeightView> parts, LinearRole role,
+                                                std::vector<std::unique_ptr<uint8_t[]>>& rounded);
+  // Lets go of packed parts and tells of them.
+  void Packed(std::span<const WeightView> parts);
+
   const LoadOptions options_;
   Ops& ops_;
   int64_t bytes_ = 0;

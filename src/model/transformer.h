@@ -11,6 +11,7 @@
 #include "model/kv_cache.h"
 #include "model/linear_loader.h"
 #include "model/model_config.h"
+#include "model/moe_block.h"
 #include "model/weight_views.h"
 #include "model/weights.h"
 
@@ -50,7 +51,7 @@ class Transformer {
     Tensor normed;             // [T, D]
     Tensor qkv;                // [T, (Hq + 2 Hkv) * H]
     Tensor attended;           // [T, Hq*H]
-    Tensor gate_up;            // [T, 2F]
+    Tensor gate_up;            // [T, 2F] of a dense FFN
     Tensor gated;              // [T, F]
     Tensor x_out, normed_out;  // [R, D] of the output rows
     Tensor attended_out;       // [R, Hq*H] of the output rows
@@ -60,7 +61,10 @@ class Transformer {
   Transformer(const ModelConfig& config, const TransformerLimits& limits, Ops& ops)
       : config_(config), limits_(limits), ops_(ops) {}
   absl::Status AllocateActivations();
-  void NormHeads(Tensor qkv, const LayerWeights& w);
+  // x += the FFN of the normed x.
+  void AddFfn(const LayerWeights& w, Tensor normed, Tensor x);
+  // x += linear(in), or its norm if there is one. scratch has x's shape.
+  void AddProduct(Tensor in, const Linear& linear, const Vector& norm, Tensor scratch, Tensor x);
 
   const ModelConfig config_;
   const TransformerLimits limits_;
@@ -68,6 +72,7 @@ class Transformer {
   Weights weights_;
   KvCache kv_;
   Activations a_;
+  MoeBlock moe_;
 };
 
 }  // namespace sluice
