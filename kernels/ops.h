@@ -20,7 +20,10 @@
 
 namespace sluice {
 
-enum class Activation : uint8_t { kSilu, kGeluTanh };
+struct NormParams {
+  float eps = 0;
+  int32_t group = 0;  // columns normed together, a divisor of the row's; 0: the whole row
+};
 
 struct RopeParams {
   int32_t rope_dim = 0;  // leading elements of each head that rotate; even
@@ -40,6 +43,10 @@ class Ops {
   // where it pays. The parts' memory must outlive the Ops. Errors: InvalidArgument for shapes the
   // backend cannot hold.
   virtual absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) = 0;
+  // One linear op an expert: parts is [num_experts][parts of one], parts stacked as by LoadLinear.
+  // Errors: those of LoadLinear; InvalidArgument for experts of unequal shapes or types.
+  virtual absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
+                                              int32_t num_experts) = 0;
   // 1-D weights (F32, F16 or BF16), converted to f32 and copied one after the other into one
   // vector.
   virtual absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) = 0;
@@ -58,13 +65,16 @@ class Ops {
   // after BeginStep.
   virtual void InitSlot(const SlotView& slot) = 0;
 
-  // out[t] = table[tokens[t]], dequantised. out [T,D] f32; table [V,D] as in the file.
-  virtual void Embed(const WeightView& table, Tensor out) = 0;
+  // out[t] = scale * table[tokens[t]], dequantised. out [T,D] f32; table [V,D] as in the file.
+  virtual void Embed(const WeightView& table, float scale, Tensor out) = 0;
 
-  // out[r,i] = x[r,i] * weight[i] / sqrt(mean_i(x[r,i]^2) + eps). x, out [rows,D]; out may alias x.
-  // Sum of squares: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source:
-  // arXiv:1910.07467 eq. 4.
-  virtual void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) = 0;
+  // out[r,i] = x[r,i] * weight[i] / sqrt(mean(x[r,j]^2 over i's group) + eps), plus residual[r,i]
+  // if residual.data. Groups are params.group columns each (heads, say), or the whole row. x, out,
+  // residual [rows,D]; weight [D]; out may be x or residual. Sum of squares: 16 partial sums (lane
+  // = j mod 16, ascending), then a fixed tree; the residual is added last. Source: arXiv:1910.07467
+  // eq. 4.
+  virtual void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+                       Tensor out) = 0;
 
   // out[r,n] = sum_k W[n,k] x[r,k], plus residual[r,n] if residual.data. x [rows,K]; out, residual
   // [rows,N]; a residual of stride 0 is one row for all (a bias); out may be residual, neither may
@@ -83,17 +93,38 @@ class Ops {
   virtual void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                               const KvLayer& kv) = 0;
 
-  // out[t, h*H..] = softmax(scale * q[t,h] . K[0..positions[t]]) V for the row's cached and new
-  // positions (causal). q [T, Hq*H] (a column range of qkv); out [T, Hq*H]; query head h reads KV
-  // head h / (Hq/Hkv). KV positions are cut in partitions of 256 from 0; each gives max, sum and
-  // weighted V; partitions combine ascending (PagedAttention, arXiv:2309.06180; combination as in
-  // arXiv:2205.14135).
-  virtual void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
-                         Tensor out) = 0;
+  // out[t, h*H..] = softmax(cap(scale * q[t,h] . K[p])) V[p] over the row's cached and new
+  // positions p that t sees (causal, within the window). q [T, Hq*H] (a column range of qkv); out
+  // [T, Hq*H]; query head h reads KV head h / (Hq/Hkv). KV positions are cut in partitions of 256
+  // from 0, whatever the window; each gives max, sum and weighted V over the positions seen;
+  // partitions with any combine ascending (PagedAttention, arXiv:2309.06180; combination as in
+  // arXiv:2205.14135; window: arXiv:2310.06825; cap: arXiv:2408.00118).
+  virtual void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params,
+                         const KvLayer& kv, Tensor out) = 0;
 
-  // out[t,f] = silu(gate_up[t,f]) * gate_up[t,F+f], silu(z) = z / (1 + exp(-z)). gate_up [T,2F];
-  // out [T,F], no alias.
-  virtual void SiluMul(Tensor gate_up, Tensor out) = 0;
+  // out[t,f] = act(gate_up[t,f]) * gate_up[t,F+f]. kSilu: z / (1 + exp(-z)); kGeluTanh: z/2 (1 +
+  // tanh(sqrt(2/pi) (z + 0.044715 z^3))). gate_up [T,2F]; out [T,F], no alias.
+  virtual void GateMul(Tensor gate_up, Activation activation, Tensor out) = 0;
+
+  // x = cap * tanh(x / cap), in place; cap > 0.
+  virtual void SoftCap(Tensor x, float cap) = 0;
+
+  // --- Mixture of experts; x.rows is T, choices and places as in Routing ---
+  // For each row of logits [T,E]: the k largest (ties: lowest id) in descending order, with weights
+  // exp(l - max) / sum exp(l' - max), the sum over the chosen by choice ascending if `renormalise`,
+  // else over all E (16 lanes, e mod 16, then a fixed tree). Routing's arrays hold T rows.
+  virtual void RouteExperts(Tensor logits, bool renormalise, const Routing& routing) = 0;
+  // out[p] = x[row of place p]. x [T,D]; out [T*k,D], no alias.
+  virtual void GatherPlaces(Tensor x, const Routing& routing, Tensor out) = 0;
+  // out[p] = W[expert of place p] x[p], each product in MatMul's order. x [T*k,K]; out [T*k,N], no
+  // alias.
+  virtual void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) = 0;
+  // out[t] = sum_c weight[t,c] * x[place of choice c], c ascending, one chain of fma, plus
+  // residual[t] last. x [T*k,D]; out, residual [T,D]; out may be residual.
+  virtual void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) = 0;
+  // out[t,i] = x[t,i] / (1 + exp(-gate[t,0])) + residual[t,i]. x, out, residual [T,D]; out may be
+  // residual.
+  virtual void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) = 0;
 
   // out[i] = x[last token of output_rows[i]]. x [T,D]; out [num_outputs,D].
   virtual void GatherOutputs(Tensor x, Tensor out) = 0;

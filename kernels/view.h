@@ -72,12 +72,40 @@ struct Linear {
   explicit operator bool() const { return impl != nullptr; }
 };
 
+// One matrix an expert, all of one shape; made by Ops::LoadExperts, owned by the Ops.
+struct Experts {
+  int32_t num_experts = 0, rows = 0, cols = 0;
+  const void* impl = nullptr;
+  explicit operator bool() const { return impl != nullptr; }
+};
+
+// Which experts the rows of an op chose; filled by Ops::RouteExperts in memory of the backend. Each
+// of T rows makes k choices: choice j = t * k + c is row t's c-th. A place is a choice's rank when
+// all are sorted by expert, then by j: an expert's places are a range.
+struct Routing {
+  int32_t num_experts = 0, num_used = 0;  // E, k
+  int32_t* experts = nullptr;             // [T*k] by choice; a row's by descending logit
+  float* weights = nullptr;               // [T*k] by choice
+  int32_t* place = nullptr;               // [T*k] by choice
+  int32_t* choice = nullptr;              // [T*k] by place
+  int32_t* begin = nullptr;               // [E+1] expert e has places [begin[e], begin[e+1])
+  int32_t* active = nullptr;              // [1+E] how many experts were chosen, then which
+};
+
 // A learned vector, f32, in the backend's memory; made by Ops::LoadVector, owned by the Ops. data
 // == nullptr: not there.
 struct Vector {
   const float* data = nullptr;
   int32_t size = 0;
   explicit operator bool() const { return data != nullptr; }
+};
+
+enum class Activation : uint8_t { kSilu, kGeluTanh };
+
+struct AttentionParams {
+  float scale = 0;     // of q . k
+  int32_t window = 0;  // a query at p sees positions (p - window, p]; 0: [0, p]
+  float softcap = 0;   // scores become cap * tanh(score / cap); 0: they stay
 };
 
 // One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block

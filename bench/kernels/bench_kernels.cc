@@ -249,14 +249,15 @@ void BenchRows(Ops& ops, const Peaks& peaks) {
     const Timing norm = Time(31, [&] {
       ops.BeginStep(BatchView{});
       for (int64_t i = 0; i < kInner; ++i)
-        ops.RmsNorm({x, m, kD, kD}, weight, 1e-5F, {y, m, kD, kD});
+        ops.RmsNorm({x, m, kD, kD}, weight, {.eps = 1e-5F}, {}, {y, m, kD, kD});
       if (!ops.Finish().ok()) Die("a norm failed");
     });
     PrintRate("RmsNorm M " + std::to_string(m), norm, kInner, 8.0 * m * kD, 4.0 * m * kD, peaks,
               peaks.fma);
     const Timing silu = Time(31, [&] {
       ops.BeginStep(BatchView{});
-      for (int64_t i = 0; i < kInner; ++i) ops.SiluMul({x, m, 2 * kF, 2 * kF}, {y, m, kF, kF});
+      for (int64_t i = 0; i < kInner; ++i)
+        ops.GateMul({x, m, 2 * kF, 2 * kF}, Activation::kSilu, {y, m, kF, kF});
       if (!ops.Finish().ok()) Die("a silu failed");
     });
     PrintRate("SiluMul M " + std::to_string(m), silu, kInner, 12.0 * m * kF, 30.0 * m * kF, peaks,
@@ -295,8 +296,8 @@ void BenchAttentionOf(Ops& ops, const Peaks& peaks, int32_t rows, int32_t new_to
     ops.BeginStep(batch);
     for (void* layer : layers) {
       kv.data = layer;
-      ops.Attention(Tensor{qkv, tokens, kQkv, kQkv}.Columns(0, kD), kQueryHeads, 0.125F, kv,
-                    {out, tokens, kD, kD});
+      ops.Attention(Tensor{qkv, tokens, kQkv, kQkv}.Columns(0, kD), kQueryHeads, {.scale = 0.125F},
+                    kv, {out, tokens, kD, kD});
     }
     if (const absl::Status status = ops.Finish(); !status.ok()) Die(std::string(status.message()));
   });

@@ -32,6 +32,9 @@ struct GenerationDefaults {
   float repetition_penalty = 1.0F;
 };
 
+// What a model's rows give: tokens, vectors, or how well a pair of texts fits. A model does one.
+enum class ModelTask : uint8_t { kGenerate, kEmbed, kScore };
+
 struct ModelInfo {
   std::string name;          // what /v1/models lists: the file's stem unless --served-model-name
   std::string architecture;  // "llama"
@@ -42,6 +45,9 @@ struct ModelInfo {
   std::string chat_template;  // Jinja; empty: the model has none
   TokenizerData tokenizer;
   GenerationDefaults generation;
+  ModelTask task = ModelTask::kGenerate;
+  int32_t vector_dim = 0;  // kEmbed: elements of a vector; kScore: labels
+  bool normalise = true;   // kEmbed: vectors have length 1 unless the client asks otherwise
 };
 
 }  // namespace sluice

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "sluice/model_info.h"
 #include "sluice/types.h"
 
 namespace sluice {
@@ -29,6 +30,7 @@ struct ModelDescription {
   int64_t created = 0;  // Unix seconds, when it was loaded
   int64_t max_model_len = 0;
   std::string architecture;
+  ModelTask task = ModelTask::kGenerate;
 };
 
 struct TokenizeRequest {
@@ -64,7 +66,7 @@ struct VersionInfo {
   std::string system_fingerprint;  // "fp_" + digest of the above
 };
 
-// Identifies an accepted call of Generate. Never reused.
+// Identifies an accepted call of Generate or Embed. Never reused.
 using CallId = uint64_t;
 
 // Every method is thread-safe. Errors are absl::Status with the codes of design §8.
@@ -76,6 +78,11 @@ class Service {
   // `queue` under `tag`: Accepted, TokenEvents, and exactly one End. `queue` must live until that
   // End.
   virtual CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) = 0;
+
+  // The same for vectors and scores, of a model that makes them: Accepted, one VectorEvent an input
+  // (none for what did not get so far), and exactly one End. All inputs or none: the first refusal
+  // or failure ends the call.
+  virtual CallId Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) = 0;
 
   // The client has gone: the row and its KV blocks are free after the current step. The End still
   // comes. Unknown or ended ids are ignored.

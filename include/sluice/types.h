@@ -90,6 +90,25 @@ struct GenerateRequest {
                                               // and stop matching go on
 };
 
+// Two texts to compare.
+struct TextPair {
+  Text first, second;
+};
+using EmbedInput = std::variant<Text, std::vector<TokenId>, TextPair>;
+
+// Texts to turn into vectors or, given as pairs, to score. Answered by VectorEvents.
+struct EmbedRequest {
+  std::string model;               // name or alias
+  std::vector<EmbedInput> inputs;  // pairs, or no pair at all; at least one
+  // The first so many elements of each vector, normalised again; empty: all.
+  std::optional<int64_t> dimensions;
+  std::optional<bool> normalise;  // to length 1; empty: as the model does
+  int32_t priority = 0;           // lower runs first
+  std::string tenant;
+  absl::Time deadline = absl::InfiniteFuture();
+  std::string request_id;
+};
+
 // Sampling parameters with every default filled in. Immutable once the engine has the request.
 struct SamplingParams {
   float temperature = 1.0F;
@@ -154,6 +173,12 @@ struct TokenEvent {
   std::optional<FinishReason> finish;  // set once a choice, on its last event
 };
 
+// The answer to one input. Events come in any order of `index`, one an input.
+struct VectorEvent {
+  int32_t index = 0;          // of the request's inputs
+  std::vector<float> values;  // a pair's: one score
+};
+
 // The one terminal event of every request, accepted or refused; nothing follows it.
 struct End {
   absl::Status status;  // OK: every choice has had its `finish`; else why the rest will not come
@@ -168,7 +193,7 @@ struct End {
 using StreamTag = uint64_t;
 struct StreamEvent {
   StreamTag tag = 0;
-  std::variant<Accepted, TokenEvent, End> event;
+  std::variant<Accepted, TokenEvent, VectorEvent, End> event;
 };
 
 }  // namespace sluice

@@ -17,8 +17,19 @@
 
 namespace sluice::cpu {
 
-// Engine thread only. linear.cc implements the linear ops, row_ops.cc the others, cpu_ops.cc the
-// rest.
+// Each expert's panels of one run of output rows; a plain table that the kernels read.
+struct PackedExpertsPart {
+  Packing packing = Packing::kF32;
+  int32_t rows = 0;
+  int32_t column = 0;                  // its first column of the stacked output
+  std::vector<const uint8_t*> panels;  // [E]
+};
+struct PackedExperts {
+  std::vector<PackedExpertsPart> parts;
+};
+
+// Engine thread only. linear.cc implements the linear ops, expert_ops.cc the mixture of experts,
+// row_ops.cc the others, cpu_ops.cc the rest.
 class Backend final : public Ops {
  public:
   // A thread's: attention scores, rounded activations of a few rows, sampling candidates. Untouched
@@ -28,6 +39,8 @@ class Backend final : public Ops {
   Backend(const Kernels& kernels, int32_t num_threads);
 
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
+  absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
+                                      int32_t num_experts) override;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
   [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
@@ -36,14 +49,21 @@ class Backend final : public Ops {
 
   void BeginStep(const BatchView& batch) override;
   void InitSlot(const SlotView& slot) override;
-  void Embed(const WeightView& table, Tensor out) override;
-  void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) override;
+  void Embed(const WeightView& table, float scale, Tensor out) override;
+  void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+               Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
   void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                       const KvLayer& kv) override;
-  void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
+  void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params, const KvLayer& kv,
                  Tensor out) override;
-  void SiluMul(Tensor gate_up, Tensor out) override;
+  void GateMul(Tensor gate_up, Activation activation, Tensor out) override;
+  void SoftCap(Tensor x, float cap) override;
+  void RouteExperts(Tensor logits, bool renormalise, const Routing& routing) override;
+  void GatherPlaces(Tensor x, const Routing& routing, Tensor out) override;
+  void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) override;
+  void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) override;
+  void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) override;
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;
@@ -65,10 +85,11 @@ class Backend final : public Ops {
 
   BatchView batch_;
   std::vector<int32_t> token_row_;  // [T] the row each token of the step belongs to
-  AttentionPlan attention_plan_;
+  AttentionPlans attention_plans_;
   SamplingSlots slots_;
 
   std::vector<std::unique_ptr<PackedLinear>> linears_;
+  std::vector<std::unique_ptr<PackedExperts>> experts_;
   QuantisedRows quantised_;  // the rounded input of one linear op at a time
   int64_t quantised_blocks_ = 0;
 };

@@ -90,7 +90,7 @@ void Backend::BeginStep(const BatchView& batch) {
   batch_ = batch;
   commands_.Clear();
   status_ = absl::OkStatus();
-  attention_plan_.Reset();
+  attention_plans_.Reset();
   token_row_.resize(static_cast<size_t>(batch.num_tokens));
   for (int32_t r = 0; r < batch.num_rows; ++r) {
     std::fill(token_row_.begin() + batch.row_begin[r], token_row_.begin() + batch.row_begin[r + 1],

@@ -69,15 +69,30 @@ static inline void ReadNibbles(const uint8_t* in, int n, uint8_t* code) {
 
 // Adds bit i of the 32 at `in` to code[i], as bit 4.
 static inline void AddFifthBits(const uint8_t* in, uint8_t* code) {
-  for (int i = 0; i < 32; ++i)
-    code[i] = static_cast<uint8_t>(code[i] | (in[i / 8] >> (i % 8) & 1) << 4);
+  for (int g = 0; g < 8; ++g) {
+    const uint32_t four = in[g / 2] >> (g % 2 * 4) & 15;
+    const uint32_t spread = four * 0x00204081U & 0x01010101U;  // a bit to each byte
+    uint32_t word = 0;
+    __builtin_memcpy(&word, code + 4 * g, 4);
+    word |= spread << 4;
+    __builtin_memcpy(code + 4 * g, &word, 4);
+  }
 }
 
 // 64 bytes of four 2-bit fields: byte 32h + l holds the elements 128h + 32j + l, j = 0..3
 // ascending.
 static inline void ReadCrumbs(const uint8_t* in, uint8_t* code) {
-  for (int i = 0; i < kSuperBlock; ++i)
-    code[i] = in[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+  for (int b = 0; b < 8; ++b) {
+    for (int l = 0; l < 32; ++l) code[32 * b + l] = in[b / 4 * 32 + l] >> (b % 4 * 2) & 3;
+  }
+}
+
+// Adds bit b of byte l to code[32b + l], as bit `to`.
+static inline void AddBitPlanes(const uint8_t* in, int to, uint8_t* code) {
+  for (int b = 0; b < 8; ++b) {
+    for (int l = 0; l < 32; ++l)
+      code[32 * b + l] = static_cast<uint8_t>(code[32 * b + l] | (in[l] >> b & 1) << to);
+  }
 }
 
 // Q4_K and Q5_K: eight 6-bit scales and minima in 12 bytes. The first four of each are the low bits
@@ -103,12 +118,11 @@ static inline void ReadQ2K(const uint8_t* in, FileBlock& out) {
   }
 }
 
-// The third bit of element 32j + l is bit j of byte l. Scales have 6 bits, 32 added: nibbles of
+// The third bits are planes. Scales have 6 bits, 32 added: nibbles of
 // bytes 96-103, then 2-bit fields of bytes 104-107.
 static inline void ReadQ3K(const uint8_t* in, FileBlock& out) {
   ReadCrumbs(in + 32, out.code);
-  for (int i = 0; i < kSuperBlock; ++i)
-    out.code[i] = static_cast<uint8_t>(out.code[i] | (in[i % 32] >> (i / 32) & 1) << 2);
+  AddBitPlanes(in, 2, out.code);
   const uint8_t* scales = in + 96;
   for (int i = 0; i < 16; ++i) {
     const int low = scales[i % 8] >> (i / 8 * 4) & 15;
@@ -122,18 +136,18 @@ static inline void ReadQ4Or5K(const uint8_t* in, bool five, FileBlock& out) {
   ReadSixBitPairs(in + 4, out);
   const uint8_t* nibbles = in + (five ? 48 : 16);
   for (int j = 0; j < 4; ++j) ReadNibbles(nibbles + 32 * j, 32, out.code + 64 * j);
-  if (!five) return;
-  for (int i = 0; i < kSuperBlock; ++i)
-    out.code[i] = static_cast<uint8_t>(out.code[i] | (in[16 + i % 32] >> (i / 32) & 1) << 4);
+  if (five) AddBitPlanes(in + 16, 4, out.code);
 }
 
 static inline void ReadQ6K(const uint8_t* in, FileBlock& out) {
   for (int h = 0; h < 2; ++h) {
     uint8_t* code = out.code + 128 * h;
     ReadNibbles(in + 64 * h, 64, code);
-    for (int i = 0; i < 128; ++i) {
-      const int top = in[128 + 32 * h + i % 32] >> (i / 32 * 2) & 3;
-      code[i] = static_cast<uint8_t>(code[i] | top << 4);
+    for (int j = 0; j < 4; ++j) {
+      for (int l = 0; l < 32; ++l) {
+        const int top = in[128 + 32 * h + l] >> (2 * j) & 3;
+        code[32 * j + l] = static_cast<uint8_t>(code[32 * j + l] | top << 4);
+      }
     }
   }
   for (int i = 0; i < 16; ++i) {
@@ -142,8 +156,10 @@ static inline void ReadQ6K(const uint8_t* in, FileBlock& out) {
   }
 }
 
-// `in`: one block. Fills as many codes and scales as the type has elements and sub-blocks.
-static inline void ReadFileBlock(DType dtype, const uint8_t* in, FileBlock& out) {
+// `in`: one block. Fills as many codes and scales as the type has elements and sub-blocks. Inlined,
+// so that a constant type leaves one of the cases.
+[[gnu::always_inline]] static inline void ReadFileBlock(DType dtype, const uint8_t* in,
+                                                        FileBlock& out) {
   out.scale[0] = out.scale[1] = 1;
   out.minimum[0] = out.minimum[1] = BlockFormatOf(dtype).m_at >= 0 ? 1 : 0;
   switch (dtype) {

@@ -56,9 +56,11 @@ struct MatMulArgs {
 struct RmsNormArgs {
   const float* x = nullptr;
   int64_t x_stride = 0;
-  const float* weight = nullptr;
+  const float* weight = nullptr;  // [cols]
   float eps = 0;
-  int32_t cols = 0;
+  int32_t cols = 0, group = 0;  // group divides cols
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
   float* out = nullptr;
   int64_t out_stride = 0;
 };
@@ -70,6 +72,7 @@ struct EmbedArgs {
   const BatchView* batch = nullptr;
   const int32_t* token_row = nullptr;    // [T] the row each token belongs to
   const int32_t* last_tokens = nullptr;  // [slots] for tokens of -1
+  float scale = 1;
   float* out = nullptr;
   int64_t out_stride = 0;
 };
@@ -96,9 +99,11 @@ inline constexpr int32_t kAttentionTile = 12;
 // head of the group that shares a KV head.
 struct AttentionTile {
   int32_t row = 0, first_query = 0, num_queries = 0;
-  int32_t num_partitions = 0;  // of the last query's context
-  int32_t partition = 0;       // the one to compute, if the plan is split
-  int32_t first_partial = 0;   // index of its first partial result: [partition][Hkv][num_queries]
+  int32_t first_partition = 0;  // the first that one of its queries sees
+  int32_t num_partitions = 0;   // the end: of the last query's context
+  int32_t partition = 0;        // the one to compute, if the plan is split
+  // Index of its first partial result: [partition - first_partition][Hkv][num_queries].
+  int32_t first_partial = 0;
 };
 
 // Items are (KV head, tile) pairs, head by head.
@@ -110,17 +115,107 @@ struct AttentionArgs {
   const float* q = nullptr;
   int64_t q_stride = 0;
   int32_t num_q_heads = 0;
-  float scale = 0;
+  AttentionParams params;
   KvLayer kv;
   float* out = nullptr;
   int64_t out_stride = 0;
 };
 
-// Items are tokens of the step.
-struct SiluMulArgs {
+// Items are rows.
+struct GateMulArgs {
   const float* gate_up = nullptr;
   int64_t gate_up_stride = 0;
   int32_t cols = 0;  // F
+  Activation activation = Activation::kSilu;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Columns of one item of the soft cap: about 10 microseconds.
+inline constexpr int32_t kSoftCapChunk = 8192;
+
+// Items are (row, chunk of kSoftCapChunk columns) pairs, row by row.
+struct SoftCapArgs {
+  float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  float cap = 0;
+};
+
+// Items are rows.
+struct AddGatedArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const float* gate = nullptr;
+  int64_t gate_stride = 0;
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
+  int32_t cols = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// --- Mixture of experts (isa/experts.cc) ---
+
+// Items of `choose_experts` are rows of logits, of `group_by_expert` one.
+struct RouteArgs {
+  const float* logits = nullptr;
+  int64_t logits_stride = 0;
+  int32_t rows = 0;
+  bool renormalise = false;
+  Routing routing;
+};
+
+// Items are places.
+struct GatherPlacesArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  Routing routing;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are places; expert by expert the layout of a QuantiseArgs over that expert's rows.
+struct QuantisePlacesArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  Routing routing;
+  QuantisedRows out;
+};
+
+// The most experts of a layer.
+inline constexpr int32_t kMaxExperts = 1024;
+
+// Panels that one item computes.
+inline constexpr int32_t kExpertPanels = 4;
+
+// Items are (group of kExpertPanels panels, active expert) pairs, group by group, so that a share
+// of the items holds a share of every expert's panels however many rows each has.
+struct ExpertMatMulArgs {
+  const float* x = nullptr;  // float packings
+  int64_t x_stride = 0;
+  QuantisedRows quantised;                 // Q packings, as QuantisePlacesArgs leaves them
+  const uint8_t* const* panels = nullptr;  // [E]
+  Packing packing = Packing::kF32;
+  bool is_quantised = false;
+  int32_t cols = 0;
+  int32_t num_outputs = 0;  // of this part
+  int32_t max_active = 0;   // experts that items are numbered for
+  Routing routing;
+  float* out = nullptr;  // this part's first column
+  int64_t out_stride = 0;
+};
+
+// Items are tokens.
+struct CombineExpertsArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  Routing routing;
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
   float* out = nullptr;
   int64_t out_stride = 0;
 };
@@ -155,7 +250,15 @@ struct Kernels {
   Kernel<RopeStoreKvArgs> rope_store_kv = nullptr;
   Kernel<AttentionArgs> attention = nullptr;
   Kernel<AttentionArgs> combine_partitions = nullptr;  // after `attention` with partials
-  Kernel<SiluMulArgs> silu_mul = nullptr;
+  Kernel<GateMulArgs> gate_mul = nullptr;
+  Kernel<SoftCapArgs> soft_cap = nullptr;
+  Kernel<AddGatedArgs> add_gated = nullptr;
+  Kernel<RouteArgs> choose_experts = nullptr;
+  Kernel<RouteArgs> group_by_expert = nullptr;  // after choose_experts; one item
+  Kernel<GatherPlacesArgs> gather_places = nullptr;
+  Kernel<QuantisePlacesArgs> quantise_places = nullptr;
+  Kernel<ExpertMatMulArgs> expert_matmul = nullptr;
+  Kernel<CombineExpertsArgs> combine_experts = nullptr;
   Kernel<GatherArgs> gather = nullptr;
   Kernel<SampleArgs> sample = nullptr;
 };

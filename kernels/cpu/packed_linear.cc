@@ -12,7 +12,7 @@
 namespace sluice::cpu {
 namespace {
 
-Packing PackingOf(DType dtype) {
+constexpr Packing PackingOf(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return Packing::kF32;
@@ -47,84 +47,86 @@ Packing PackingOf(DType dtype) {
 }
 
 // Bytes of a panel of `cols` columns.
-int64_t PackedPanelBytes(Packing packing, int64_t cols) {
+constexpr int64_t PackedPanelBytes(Packing packing, int64_t cols) {
   if (IsQuantised(packing)) return PanelBytes(LayoutOf(packing), cols);
   return cols * kPanelRows * (packing == Packing::kF32 ? 4 : 2);
 }
 
-// `bits` bits of each byte of the 8 dwords, from bit `from` on, into a plane set (packing.h).
-void PackPlanes(const uint32_t (&words)[8], int from, int bits, uint8_t* out) {
-  const uint32_t mask = 0x01010101U * ((1U << bits) - 1);
-  for (int plane = 0; plane < bits; ++plane) {
+// kBits bits of each byte of the 8 dwords, from bit kFrom on, into a plane set (packing.h).
+template <int kFrom, int kBits>
+void PackPlanes(const uint32_t (&words)[8], uint8_t* out) {
+  constexpr uint32_t kMask = 0x01010101U * ((1U << kBits) - 1);
+  for (int plane = 0; plane < kBits; ++plane) {
     uint32_t packed = 0;
-    for (int g = plane; g < 8; g += bits) packed |= (words[g] >> from & mask) << (g / bits * bits);
+    for (int g = plane; g < 8; g += kBits)
+      packed |= (words[g] >> kFrom & kMask) << (g / kBits * kBits);
     std::memcpy(out + 64 * plane, &packed, 4);
   }
 }
 
 // Block `b` of 32 k of one row, into `lane` of the packed block `out`. `in` is the file's block.
-void PackLane(const PackedLayout& layout, const BlockFormat& format, const uint8_t* in,
-              const FileBlock& block, int b, int lane, uint8_t* out) {
+template <DType kType>
+void PackLane(const uint8_t* in, const FileBlock& block, int b, int lane, uint8_t* out) {
+  constexpr PackedLayout kLayout = LayoutOf(PackingOf(kType));
+  constexpr BlockFormat kFormat = BlockFormatOf(kType);
   uint32_t words[8];
   std::memcpy(words, block.code + kBlock * b, kBlock);
-  PackPlanes(words, 0, layout.low_bits, out + 4 * lane);
-  PackPlanes(words, layout.low_bits, layout.high_bits, out + layout.high_at + 4 * lane);
-  uint8_t* scales = out + layout.scales_at;
+  PackPlanes<0, kLayout.low_bits>(words, out + 4 * lane);
+  if constexpr (kLayout.high_bits > 0)
+    PackPlanes<kLayout.low_bits, kLayout.high_bits>(words, out + kLayout.high_at + 4 * lane);
+  uint8_t* scales = out + kLayout.scales_at;
   const int8_t* s = block.scale + 2 * b;
   const int8_t* t = block.minimum + 2 * b;
-  switch (layout.scales) {
-    case Scales::kDM:
-      std::memcpy(scales + 32 + 2 * lane, in + format.m_at, 2);
-      [[fallthrough]];
-    case Scales::kD:
-      std::memcpy(scales + 2 * lane, in + format.d_at, 2);
-      return;
-    case Scales::kST:
-      scales[lane] = static_cast<uint8_t>(s[0]);
-      scales[16 + lane] = static_cast<uint8_t>(t[0]);
-      return;
-    case Scales::kPair:
-      std::memcpy(scales + 2 * lane, s, 2);
-      return;
-    case Scales::kPairs:
-      for (int half = 0; half < 2; ++half)
-        scales[2 * lane + half] = static_cast<uint8_t>(s[half] | -t[half] << 4);
-      return;
+  if constexpr (kLayout.scales <= Scales::kDM) std::memcpy(scales + 2 * lane, in + kFormat.d_at, 2);
+  if constexpr (kLayout.scales == Scales::kDM)
+    std::memcpy(scales + 32 + 2 * lane, in + kFormat.m_at, 2);
+  if constexpr (kLayout.scales == Scales::kST) {
+    scales[lane] = static_cast<uint8_t>(s[0]);
+    scales[16 + lane] = static_cast<uint8_t>(t[0]);
   }
-}
-
-// One block of the file, of one row; `out` begins with the header, if there is one.
-void PackFileBlock(DType dtype, const PackedLayout& layout, const uint8_t* in, int lane,
-                   uint8_t* out) {
-  FileBlock block;
-  ReadFileBlock(dtype, in, block);
-  const BlockFormat format = BlockFormatOf(dtype);
-  if (layout.header_bytes > 0) std::memcpy(out + 2 * lane, in + format.d_at, 2);
-  if (layout.header_bytes > 32) std::memcpy(out + 32 + 2 * lane, in + format.m_at, 2);
-  out += layout.header_bytes;
-  for (int b = 0; b < layout.blocks; ++b, out += layout.block_bytes)
-    PackLane(layout, format, in, block, b, lane, out);
+  if constexpr (kLayout.scales == Scales::kPair) std::memcpy(scales + 2 * lane, s, 2);
+  if constexpr (kLayout.scales == Scales::kPairs) {
+    for (int half = 0; half < 2; ++half)
+      scales[2 * lane + half] = static_cast<uint8_t>(s[half] | -t[half] << 4);
+  }
 }
 
 // rows[lane]: the file's bytes of each row of the panel.
-void PackPanel(DType dtype, std::span<const uint8_t* const> rows, int64_t cols, uint8_t* out) {
-  const DTypeInfo info = GetDTypeInfo(dtype);
-  const Packing packing = PackingOf(dtype);
-  const PackedLayout layout = LayoutOf(packing);
-  const int64_t blocks = cols / info.block_elements;
-  const int64_t out_bytes = PackedPanelBytes(packing, info.block_elements);
-  for (int64_t b = 0; b < blocks; ++b, out += out_bytes) {
-    for (size_t lane = 0; lane < rows.size(); ++lane) {
-      const uint8_t* in = rows[lane] + b * info.block_bytes;
-      if (IsQuantised(packing)) {
-        PackFileBlock(dtype, layout, in, static_cast<int>(lane), out);
+template <DType kType>
+void PackPanel(std::span<const uint8_t* const> rows, int64_t cols, uint8_t* out) {
+  constexpr DTypeInfo kInfo = GetDTypeInfo(kType);
+  constexpr Packing kPacking = PackingOf(kType);
+  for (int64_t b = 0; b < cols / kInfo.block_elements; ++b) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const uint8_t* in = rows[i] + b * kInfo.block_bytes;
+      const auto lane = static_cast<int>(i);
+      if constexpr (!IsQuantised(kPacking)) {
+        std::memcpy(out + lane * kInfo.block_bytes, in, kInfo.block_bytes);
       } else {
-        std::memcpy(out + static_cast<int64_t>(lane) * info.block_bytes, in,
-                    static_cast<size_t>(info.block_bytes));
+        constexpr PackedLayout kLayout = LayoutOf(kPacking);
+        constexpr BlockFormat kFormat = BlockFormatOf(kType);
+        FileBlock block;
+        ReadFileBlock(kType, in, block);
+        if constexpr (kLayout.header_bytes > 0) std::memcpy(out + 2 * lane, in + kFormat.d_at, 2);
+        if constexpr (kLayout.header_bytes > 32)
+          std::memcpy(out + 32 + 2 * lane, in + kFormat.m_at, 2);
+        uint8_t* to = out + kLayout.header_bytes;
+        for (int j = 0; j < kLayout.blocks; ++j, to += kLayout.block_bytes)
+          PackLane<kType>(in, block, j, lane, to);
       }
     }
+    out += PackedPanelBytes(kPacking, kInfo.block_elements);
   }
 }
+
+using PackPanelFunction = void (*)(std::span<const uint8_t* const> rows, int64_t cols,
+                                   uint8_t* out);
+constexpr PackPanelFunction kPackPanel[] = {  // by DType
+    PackPanel<DType::kF32>,  PackPanel<DType::kF16>,  PackPanel<DType::kBF16>,
+    PackPanel<DType::kQ8_0>, PackPanel<DType::kQ4_0>, PackPanel<DType::kQ4_1>,
+    PackPanel<DType::kQ5_0>, PackPanel<DType::kQ5_1>, PackPanel<DType::kQ2K>,
+    PackPanel<DType::kQ3K>,  PackPanel<DType::kQ4K>,  PackPanel<DType::kQ5K>,
+    PackPanel<DType::kQ6K>,  PackPanel<DType::kIq4Nl>};
 
 absl::Status CheckShapes(std::span<const WeightView> parts) {
   if (parts.empty()) return absl::InvalidArgumentError("a linear op has no weights");
@@ -176,7 +178,7 @@ absl::StatusOr<PackedLinear> PackLinear(std::span<const WeightView> parts, Arena
     for (int64_t p = 0; p < panels; ++p, out += panel_bytes) {
       const size_t first = static_cast<size_t>(p) * kPanelRows;
       const size_t count = std::min<size_t>(kPanelRows, rows.size() - first);
-      PackPanel(dtype, std::span(rows).subspan(first, count), linear.cols, out);
+      kPackPanel[static_cast<int>(dtype)](std::span(rows).subspan(first, count), linear.cols, out);
     }
     linear.rows += packed.rows;
     linear.parts.push_back(packed);

@@ -43,7 +43,7 @@ void Backend::InitSlot(const SlotView& slot) {
   if (const absl::Status status = slots_.Init(slot); !status.ok()) Fail(status);
 }
 
-void Backend::Embed(const WeightView& table, Tensor out) {
+void Backend::Embed(const WeightView& table, float scale, Tensor out) {
   SLUICE_CHECK(table.cols == out.cols && out.rows == batch_.num_tokens, "{} {} {}", table.cols,
                out.cols, out.rows);
   for (int32_t t = 0; t < batch_.num_tokens; ++t) {
@@ -54,15 +54,21 @@ void Backend::Embed(const WeightView& table, Tensor out) {
   }
   commands_.Add(kernels_.embed,
                 EmbedArgs{table, table.row_bytes(), &batch_, token_row_.data(),
-                          slots_.last_tokens(), out.data, out.stride},
+                          slots_.last_tokens(), scale, out.data, out.stride},
                 out.rows);
 }
 
-void Backend::RmsNorm(Tensor x, Vector weight, float eps, Tensor out) {
-  SLUICE_CHECK(x.cols == weight.size && x.cols == out.cols && x.rows == out.rows, "{} {} {}",
-               x.cols, weight.size, out.cols);
+void Backend::RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+                      Tensor out) {
+  const int32_t group = params.group > 0 ? params.group : x.cols;
+  SLUICE_CHECK(
+      x.cols == weight.size && x.cols == out.cols && x.rows == out.rows && x.cols % group == 0,
+      "{} {} {} {}", x.cols, weight.size, out.cols, group);
+  SLUICE_CHECK(residual.data == nullptr || (residual.rows == x.rows && residual.cols == x.cols),
+               "{} x {}", residual.rows, residual.cols);
   commands_.Add(kernels_.rms_norm,
-                RmsNormArgs{x.data, x.stride, weight.data, eps, x.cols, out.data, out.stride},
+                RmsNormArgs{x.data, x.stride, weight.data, params.eps, x.cols, group, residual.data,
+                            residual.stride, out.data, out.stride},
                 x.rows, kRowGrain);
 }
 
@@ -88,21 +94,24 @@ void Backend::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& 
   commands_.Add(kernels_.rope_store_kv, args, qkv.rows, kRowGrain);
 }
 
-void Backend::Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv, Tensor out) {
+void Backend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params,
+                        const KvLayer& kv, Tensor out) {
   if (const absl::Status status = CheckKv(kv); !status.ok()) return Fail(status);
   SLUICE_CHECK(q.cols == num_q_heads * kv.head_dim && out.cols == q.cols &&
                    q.rows == batch_.num_tokens && num_q_heads % kv.num_kv_heads == 0,
                "{} {} {}", q.cols, out.cols, q.rows);
-  attention_plan_.Build(batch_, num_q_heads / kv.num_kv_heads, kv, pool_.num_threads());
+  const AttentionPlan& plan = attention_plans_.Get(
+      batch_, {num_q_heads / kv.num_kv_heads, kv.num_kv_heads, kv.head_dim, params.window},
+      pool_.num_threads());
   AttentionArgs args;
   args.batch = &batch_;
-  args.tiles = attention_plan_.tiles().data();
-  args.num_tiles = static_cast<int32_t>(attention_plan_.tiles().size());
-  args.partials = attention_plan_.partials();
+  args.tiles = plan.tiles.data();
+  args.num_tiles = static_cast<int32_t>(plan.tiles.size());
+  args.partials = plan.split ? attention_plans_.partials() : nullptr;
   args.q = q.data;
   args.q_stride = q.stride;
   args.num_q_heads = num_q_heads;
-  args.scale = scale;
+  args.params = params;
   args.kv = kv;
   args.out = out.data;
   args.out_stride = out.stride;
@@ -111,12 +120,19 @@ void Backend::Attention(Tensor q, int32_t num_q_heads, float scale, const KvLaye
   if (args.partials != nullptr) commands_.Add(kernels_.combine_partitions, args, num_items);
 }
 
-void Backend::SiluMul(Tensor gate_up, Tensor out) {
+void Backend::GateMul(Tensor gate_up, Activation activation, Tensor out) {
   SLUICE_CHECK(gate_up.cols == 2 * out.cols && gate_up.rows == out.rows, "{} {}", gate_up.cols,
                out.cols);
-  commands_.Add(kernels_.silu_mul,
-                SiluMulArgs{gate_up.data, gate_up.stride, out.cols, out.data, out.stride},
-                out.rows);
+  commands_.Add(
+      kernels_.gate_mul,
+      GateMulArgs{gate_up.data, gate_up.stride, out.cols, activation, out.data, out.stride},
+      out.rows);
+}
+
+void Backend::SoftCap(Tensor x, float cap) {
+  SLUICE_CHECK(cap > 0, "{}", cap);
+  const int64_t chunks = (x.cols + kSoftCapChunk - 1) / kSoftCapChunk;
+  commands_.Add(kernels_.soft_cap, SoftCapArgs{x.data, x.stride, x.cols, cap}, x.rows * chunks);
 }
 
 void Backend::GatherOutputs(Tensor x, Tensor out) {

@@ -40,12 +40,12 @@ Engine::~Engine() {
 }
 
 absl::Status Engine::Submit(Request request) {
-  const auto tokens = static_cast<int64_t>(request.prompt_tokens.size());
+  const int64_t tokens = request.num_waiting_tokens();
   {
     const MutexLock lock(mutex_);
     if (failed_) return absl::UnavailableError(kDeviceFailed);
     const auto& limits = options_.scheduler;
-    if (queued_sequences_ + request.num_choices > limits.max_waiting_sequences &&
+    if (queued_sequences_ + request.num_sequences() > limits.max_waiting_sequences &&
         queued_sequences_ > 0) {
       return absl::ResourceExhaustedError(fmt::format("{} sequences are waiting; the limit is {}",
                                                       queued_sequences_,
@@ -56,8 +56,8 @@ absl::Status Engine::Submit(Request request) {
           fmt::format("{} prompt tokens are waiting; the limit is {}", queued_tokens_,
                       limits.max_waiting_tokens));
     }
-    queued_sequences_ += request.num_choices;
-    queued_tokens_ += tokens * request.num_choices;
+    queued_sequences_ += request.num_sequences();
+    queued_tokens_ += tokens;
     busy_ = true;
     metrics_.orphans.EngineAdded();
     inbox_.requests.push_back(std::move(request));
@@ -94,7 +94,10 @@ bool Engine::idle() const {
 
 void Engine::Run() {
   while (DrainInbox()) {
-    if (!device_failed_) SubmitSteps();
+    if (!device_failed_) {
+      FeedPooledCalls();
+      SubmitSteps();
+    }
     if (!in_flight_.empty()) {
       FinishStep();
     } else if (!device_failed_ && scheduler_.HasSequences()) {
@@ -118,7 +121,8 @@ bool Engine::DrainInbox() {
   bool stop = false;
   {
     std::unique_lock<Mutex> lock(mutex_);
-    if (device_failed_ || (in_flight_.empty() && !scheduler_.HasSequences())) {
+    const bool work = !in_flight_.empty() || scheduler_.HasSequences() || !backlog_.empty();
+    if (device_failed_ || !work) {
       wake_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         return stop_ || !inbox_.requests.empty() || !inbox_.cancels.empty();
       });
@@ -143,6 +147,7 @@ void Engine::Add(Request request) {
     EndCall(call, absl::UnavailableError(kDeviceFailed), FinishReason::kError);
     return;
   }
+  if (r.pooled) return AddPooled(call);
   call.usage.prompt_tokens = static_cast<int64_t>(r.prompt_tokens.size());
   const SequenceId leader = next_sequence_;
   for (int32_t choice = 0; choice < r.num_choices; choice++) {
@@ -180,6 +185,7 @@ void Engine::CancelCall(CallId id) {
     leaked_ = true;
     Call& call = *it->second;
     for (const Choice& choice : call.choices) sequences_.erase(choice.sequence);
+    backlog_.erase(id);
     Emit(call.request,
          End{.status = absl::CancelledError("cancelled"), .reason = FinishReason::kCancelled});
     calls_.erase(it);
@@ -193,7 +199,7 @@ void Engine::SubmitSteps() {
   while (static_cast<int>(in_flight_.size()) < executor_->max_steps_in_flight()) {
     const absl::Time now = clock_.Now();
     ScheduleResult result = scheduler_.Schedule(now);
-    for (const SequenceUpdate& update : result.ended) Take(update, now);
+    for (SequenceUpdate& update : result.ended) Take(std::move(update), now);
     BatchPlan& plan = result.plan;
     if (plan.empty()) return;
     InFlight step{.step = plan.step, .num_tokens = plan.num_tokens(), .began = now};
@@ -223,7 +229,7 @@ void Engine::FinishStep() {
   in_flight_.pop_front();
   const absl::Time now = clock_.Now();
   metrics_.CountStep(step.num_tokens, result->device_time);
-  for (const SequenceUpdate& update : scheduler_.Apply(*std::move(result))) Take(update, now);
+  for (SequenceUpdate& update : scheduler_.Apply(*std::move(result))) Take(std::move(update), now);
   const double seconds = std::max(absl::ToDoubleSeconds(now - step.began), 1e-6);
   const double rate = static_cast<double>(step.num_tokens) / seconds;
   const double weight = std::min(1.0, seconds / 2.0);
@@ -233,18 +239,19 @@ void Engine::FinishStep() {
       tokens_per_second_ == 0 ? rate : tokens_per_second_ + weight * (rate - tokens_per_second_);
 }
 
-void Engine::Take(const SequenceUpdate& update, absl::Time now) {
+void Engine::Take(SequenceUpdate update, absl::Time now) {
   const auto it = sequences_.find(update.sequence);
   if (it == sequences_.end()) return;
   Call& call = *it->second.first;
   const int32_t index = it->second.second;
-  Choice& choice = call.choices[index];
-  call.usage.cached_tokens = std::max<int64_t>(call.usage.cached_tokens, update.num_cached_tokens);
   if (update.finished == FinishReason::kDeadline) {
     EndCall(call, absl::DeadlineExceededError("the request's deadline passed"),
             FinishReason::kDeadline);
     return;
   }
+  if (call.pooled) return TakePooled(call, std::move(update));
+  Choice& choice = call.choices[index];
+  call.usage.cached_tokens = std::max<int64_t>(call.usage.cached_tokens, update.num_cached_tokens);
   std::span<const SampledToken> tokens = update.tokens;
   const SampledToken* stop_token = nullptr;
   if (update.finished == FinishReason::kStop && !tokens.empty()) {
@@ -311,6 +318,13 @@ void Engine::EndCall(Call& call, absl::Status status, FinishReason reason) {
     sequences_.erase(choice.sequence);
     scheduler_.Cancel(choice.sequence);
   }
+  if (call.pooled) {
+    for (const auto& [sequence, input] : call.pooled->live()) {
+      sequences_.erase(sequence);
+      scheduler_.Cancel(sequence);
+    }
+    backlog_.erase(call.request.call);
+  }
   metrics_.orphans.EngineRemoved();
   metrics_.ObserveEnd(reason, clock_.Now() - call.request.accepted_at, call.usage);
   Emit(call.request, End{.status = std::move(status), .reason = reason, .usage = call.usage});
@@ -347,7 +361,8 @@ void Engine::Fail(const absl::Status& error) {
   }
 }
 
-void Engine::Emit(const Request& request, std::variant<Accepted, TokenEvent, End> event) {
+void Engine::Emit(const Request& request,
+                  std::variant<Accepted, TokenEvent, VectorEvent, End> event) {
   auto it = std::find_if(outbox_.begin(), outbox_.end(),
                          [&](const auto& box) { return box.first == request.queue; });
   if (it == outbox_.end())
@@ -379,9 +394,10 @@ void Engine::PublishState() {
   queued_sequences_ = stats.num_waiting;
   queued_tokens_ = stats.num_waiting_tokens;
   for (const Request& request : inbox_.requests) {
-    queued_sequences_ += request.num_choices;
-    queued_tokens_ += static_cast<int64_t>(request.prompt_tokens.size()) * request.num_choices;
+    queued_sequences_ += request.num_sequences();
+    queued_tokens_ += request.num_waiting_tokens();
   }
+  for (const CallId call : backlog_) queued_tokens_ += calls_[call]->pooled->num_backlog_tokens();
   busy_ = !calls_.empty() || !inbox_.requests.empty();
 }
 

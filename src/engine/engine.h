@@ -8,6 +8,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "engine/output.h"
+#include "engine/pooled_call.h"
 #include "engine/request.h"
 #include "metrics/metrics.h"
 #include "scheduler/scheduler.h"
@@ -71,6 +73,7 @@ class Engine {
   struct Call {
     Request request;
     std::vector<Choice> choices;
+    std::optional<PooledCall> pooled;  // in place of choices
     int32_t num_live = 0;
     bool planned = false;
     FinishReason reason = FinishReason::kStop;
@@ -92,16 +95,21 @@ class Engine {
   bool DrainInbox();  // false: stop
   void Add(Request request);
   void CancelCall(CallId call);
+  // engine_pooled.cc
+  void AddPooled(Call& call);
+  void FeedPooledCalls();
+  absl::Status FeedPooled(Call& call);
+  void TakePooled(Call& call, SequenceUpdate update);
   void SubmitSteps();
   void FinishStep();
-  void Take(const SequenceUpdate& update, absl::Time now);
+  void Take(SequenceUpdate update, absl::Time now);
   void CountTokens(Call& call, Choice& choice, size_t num_tokens, absl::Time now);
   void EmitPiece(const Call& call, int32_t choice, ChoiceOutput::Piece piece,
                  std::optional<FinishReason> finish);
   void EndChoice(Call& call, Choice& choice, FinishReason reason);
   void EndCall(Call& call, absl::Status status, FinishReason reason);
   void Fail(const absl::Status& error);
-  void Emit(const Request& request, std::variant<Accepted, TokenEvent, End> event);
+  void Emit(const Request& request, std::variant<Accepted, TokenEvent, VectorEvent, End> event);
   void PublishMetrics();
   void PublishEvents();
   void PublishState();
@@ -131,6 +139,8 @@ class Engine {
   absl::flat_hash_map<SequenceId, std::pair<Call*, int32_t>>
       sequences_;  // live ones: call and choice
   std::vector<std::pair<EventQueue*, std::vector<StreamEvent>>> outbox_;
+  std::set<CallId> backlog_;  // pooled calls with inputs that are not yet in the scheduler
+  CallId last_fed_ = 0;       // of them: the next one goes on
   SequenceId next_sequence_ = 1;
   bool device_failed_ = false;
   bool leaked_ = false;

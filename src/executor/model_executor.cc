@@ -62,7 +62,8 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const Model
       std::unique_ptr<ModelExecutor>(new ModelExecutor(std::move(ops), std::move(options)));
   const TransformerLimits& limits = executor->options_.limits;
   ASSIGN_OR_RETURN(executor->transformer_,
-                   Transformer::Create(model.config, model.weights, limits, *executor->ops_));
+                   Transformer::Create(model.config, model.weights, limits, *executor->ops_,
+                                       executor->options_.load));
   RETURN_IF_ERROR(executor->ops_->AllocateSlots(limits.max_rows, model.config.vocab_size));
   return executor;
 }

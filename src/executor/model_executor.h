@@ -21,6 +21,7 @@ namespace sluice {
 
 struct ModelExecutorOptions {
   TransformerLimits limits;  // max_rows is also the number of slots
+  LoadOptions load;
   // Tests only: sees every step's logits [num_outputs, V] before sampling. Null in the server.
   std::function<void(const BatchPlan& plan, Tensor logits)> logits_tap;
 };

@@ -31,6 +31,14 @@ TokenId HashedToken(SequenceId sequence, int32_t output_index, int32_t vocab_siz
   return static_cast<TokenId>(mixed % static_cast<uint64_t>(vocab_size));
 }
 
+std::vector<float> HashedVector(SequenceId sequence, int32_t dim) {
+  std::vector<float> vector;
+  for (int32_t i = 0; i < dim; ++i) {
+    vector.push_back(static_cast<float>(HashedToken(sequence, i, 2001)) / 1000 - 1);
+  }
+  return vector;
+}
+
 SimulatedExecutor::SimulatedExecutor(SimulatedExecutorConfig config)
     : config_(std::move(config)),
       slots_(config_.max_rows),
@@ -93,7 +101,11 @@ absl::Status SimulatedExecutor::CheckShapes(const BatchPlan& plan) const {
   for (size_t r = 0; r < num_rows; ++r) {
     const int32_t slot = plan.rows[r].slot;
     const int32_t num_blocks =
-        (plan.context_len[r] + config_.kv_block_tokens - 1) / config_.kv_block_tokens;
+        config_.keeps_kv
+            ? (plan.context_len[r] + config_.kv_block_tokens - 1) / config_.kv_block_tokens
+            : 0;
+    if (config_.whole_prompts && plan.context_len[r] != plan.row_begin[r + 1] - plan.row_begin[r])
+      return Wrong(plan, "row {} is a piece of a prompt", r);
     if (plan.row_begin[r + 1] <= plan.row_begin[r]) return Wrong(plan, "row {} has no tokens", r);
     if (plan.block_begin[r + 1] - plan.block_begin[r] != num_blocks) {
       return Wrong(plan, "row {} has {} blocks for {} tokens", r,
@@ -130,7 +142,7 @@ absl::Status SimulatedExecutor::ComputeRow(const BatchPlan& plan, int32_t r, Ste
     if (token < 0) return Wrong(plan, "sequence {} has sampled no token yet", row.sequence);
     if (plan.positions[i] != first + i - begin)
       return Wrong(plan, "position {} in row {}", plan.positions[i], r);
-    RETURN_IF_ERROR(WriteToken(plan, r, plan.positions[i], token));
+    if (config_.keeps_kv) RETURN_IF_ERROR(WriteToken(plan, r, plan.positions[i], token));
   }
   for (int32_t b = plan.block_begin[r]; b < plan.block_begin[r + 1]; ++b) {
     blocks_[plan.blocks[b]].last_step = plan.step;
@@ -144,6 +156,8 @@ absl::Status SimulatedExecutor::ComputeRow(const BatchPlan& plan, int32_t r, Ste
   if (row.output == RowOutput::kSample) {
     row_result.tokens.push_back(Sample(slot, row));
     slot.last_token = row_result.tokens.back().token;
+  } else if (row.output == RowOutput::kPooled) {
+    row_result.pooled = HashedVector(row.sequence, config_.vector_dim);
   }
   return absl::OkStatus();
 }

@@ -25,7 +25,10 @@ struct SimulatedExecutorConfig {
   int max_steps_in_flight = 2;
   absl::Duration step_time = absl::Milliseconds(1);    // of a step, whatever its size
   absl::Duration token_time = absl::Microseconds(10);  // and for each of its tokens
-  StepId fail_at_step = 0;                             // Wait for it is an Internal error; 0: never
+  bool whole_prompts = false;                          // rows must be whole prompts
+  bool keeps_kv = true;
+  int32_t vector_dim = 8;   // of what pooled rows give
+  StepId fail_at_step = 0;  // Wait for it is an Internal error; 0: never
 
   // The token with the given index among a sequence's output. Default: HashedToken below, ids in
   // [0, 1000).
@@ -39,6 +42,9 @@ struct SimulatedExecutorConfig {
 
 // A well-mixed function of both, in [0, vocab_size).
 [[nodiscard]] TokenId HashedToken(SequenceId sequence, int32_t output_index, int32_t vocab_size);
+
+// The vector of a pooled sequence: numbers in [-1, 1].
+[[nodiscard]] std::vector<float> HashedVector(SequenceId sequence, int32_t dim);
 
 class SimulatedExecutor final : public Executor {
  public:

@@ -79,6 +79,8 @@ class GgufFile {
     return metadata_;
   }  // ascending by key
   [[nodiscard]] const TensorTable& tensors() const { return table_; }
+  // See MappedFile; nothing for a file from Parse.
+  void ReleasePages(std::span<const uint8_t> part) const { mapping_.ReleasePages(part); }
 
   // nullptr: not there.
   [[nodiscard]] const GgufValue* Find(std::string_view key) const;

@@ -12,73 +12,11 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "model/gguf_tokenizer.h"
 #include "model/model_limits.h"
 
 namespace sluice {
 namespace {
-
-absl::StatusOr<TokenId> ReadTokenId(const GgufFile& file, std::string_view key,
-                                    int32_t vocab_size) {
-  ASSIGN_OR_RETURN(const int64_t id, file.GetIntOr(key, 0, vocab_size - 1, -1));
-  return static_cast<TokenId>(id);
-}
-
-absl::Status ReadTokenTypes(const GgufFile& file, TokenizerData& data) {
-  constexpr std::string_view kKey = "tokenizer.ggml.token_type";
-  data.types.assign(data.tokens.size(), TokenType::kNormal);
-  if (file.Find(kKey) == nullptr) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::vector<int64_t> types, file.GetInts(kKey, data.tokens.size()));
-  if (types.size() != data.tokens.size()) {
-    return file.KeyError(
-        kKey, fmt::format("has {} elements for {} tokens", types.size(), data.tokens.size()));
-  }
-  for (size_t i = 0; i < types.size(); ++i) {
-    if (types[i] < 1 || types[i] > 6) {
-      return file.KeyError(
-          kKey, fmt::format("has {} at element {}; token types are 1 to 6", types[i], i));
-    }
-    data.types[i] =
-        static_cast<TokenType>(types[i] - 1);  // GGUF counts from 1 in TokenType's order
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<TokenizerData> ReadTokenizer(const GgufFile& file, int32_t vocab_size) {
-  TokenizerData data;
-  ASSIGN_OR_RETURN(data.model, file.GetString("tokenizer.ggml.model"));
-  ASSIGN_OR_RETURN(data.pre_tokenizer, file.GetStringOr("tokenizer.ggml.pre", "default"));
-  {
-    constexpr std::string_view kKey = "tokenizer.ggml.tokens";
-    ASSIGN_OR_RETURN(const std::vector<std::string_view> tokens, file.GetStrings(kKey, kMaxVocab));
-    if (tokens.size() != static_cast<size_t>(vocab_size)) {
-      return file.KeyError(kKey, fmt::format("has {} tokens; 'token_embd.weight' has {} rows",
-                                             tokens.size(), vocab_size));
-    }
-    data.tokens.assign(tokens.begin(), tokens.end());
-  }
-  RETURN_IF_ERROR(ReadTokenTypes(file, data));
-  if (file.Find("tokenizer.ggml.scores") != nullptr) {
-    ASSIGN_OR_RETURN(data.scores, file.GetFloats("tokenizer.ggml.scores", data.tokens.size()));
-    if (data.scores.size() != data.tokens.size()) {
-      return file.KeyError(
-          "tokenizer.ggml.scores",
-          fmt::format("has {} elements for {} tokens", data.scores.size(), data.tokens.size()));
-    }
-  }
-  if (file.Find("tokenizer.ggml.merges") != nullptr) {
-    ASSIGN_OR_RETURN(const std::vector<std::string_view> merges,
-                     file.GetStrings("tokenizer.ggml.merges", kMaxMerges));
-    data.merges.assign(merges.begin(), merges.end());
-  }
-  ASSIGN_OR_RETURN(data.bos, ReadTokenId(file, "tokenizer.ggml.bos_token_id", vocab_size));
-  ASSIGN_OR_RETURN(data.eos, ReadTokenId(file, "tokenizer.ggml.eos_token_id", vocab_size));
-  ASSIGN_OR_RETURN(data.unknown, ReadTokenId(file, "tokenizer.ggml.unknown_token_id", vocab_size));
-  ASSIGN_OR_RETURN(data.padding, ReadTokenId(file, "tokenizer.ggml.padding_token_id", vocab_size));
-  ASSIGN_OR_RETURN(data.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", false));
-  ASSIGN_OR_RETURN(data.add_eos, file.GetBoolOr("tokenizer.ggml.add_eos_token", false));
-  ASSIGN_OR_RETURN(data.add_space_prefix, file.GetBoolOr("tokenizer.ggml.add_space_prefix", false));
-  return data;
-}
 
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const GgufFile& file) {
   GenerationDefaults g;
@@ -115,10 +53,10 @@ absl::StatusOr<ModelInfo> ReadGgufInfo(const GgufFile& file, const ModelConfig& 
   info.hash = HashOf(file);
   info.vocab_size = config.vocab_size;
   info.max_model_len = config.max_context;
-  ASSIGN_OR_RETURN(info.tokenizer, ReadTokenizer(file, config.vocab_size));
+  ASSIGN_OR_RETURN(info.tokenizer, ReadGgufTokenizer(file, config.vocab_size));
   for (const std::string_view key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                      "tokenizer.ggml.eom_token_id"}) {
-    ASSIGN_OR_RETURN(const TokenId id, ReadTokenId(file, key, config.vocab_size));
+    ASSIGN_OR_RETURN(const TokenId id, ReadGgufTokenId(file, key, config.vocab_size));
     if (id >= 0 && std::ranges::find(info.eos_ids, id) == info.eos_ids.end())
       info.eos_ids.push_back(id);
   }

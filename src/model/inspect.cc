@@ -28,13 +28,13 @@ std::string Token(const TokenizerData& tokenizer, TokenId id) {
   return fmt::format("{} '{}'", id, QuoteForMessage(tokenizer.tokens[id]));
 }
 
-void AppendTensors(const GgufFile& file, std::string& out) {
+void AppendTensors(const TensorTable& table, std::string& out) {
   struct Sum {
     int64_t tensors = 0, elements = 0, bytes = 0;
   };
   std::map<std::string_view, Sum> by_type;
   Sum all;
-  for (const ModelTensor& tensor : file.tensors().tensors) {
+  for (const ModelTensor& tensor : table.tensors) {
     int64_t elements = 1;
     for (const int64_t dim : tensor.dims) elements *= dim;
     for (Sum* sum : {&by_type[GetDTypeInfo(tensor.dtype).name], &all}) {
@@ -67,17 +67,32 @@ void AppendTokenizer(const ModelInfo& info, std::string& out) {
   }
 }
 
+// Where the model lies and what its maker says of it.
+std::string Origin(const ModelFile& model) {
+  const std::string hash = model.info.hash;
+  if (model.folder != nullptr) {
+    const HfFolder& folder = *model.folder;
+    return fmt::format(
+        "folder           {}\nformat           safetensors in {} files, {}, hash {}\n"
+        "name             {}\nclass            {}\n",
+        folder.path(), folder.num_files(), Bytes(folder.num_bytes()), hash,
+        QuoteForMessage(model.info.name), folder.config().class_name);
+  }
+  const GgufFile& file = *model.gguf;
+  return fmt::format(
+      "file             {}\nformat           GGUF {}, {}, hash {}\n"
+      "name             {}\nlicense          {}\n",
+      file.name(), file.version(), Bytes(file.num_bytes()), hash, TextOf(file, "general.name"),
+      TextOf(file, "general.license"));
+}
+
 }  // namespace
 
 std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_t max_rows) {
   const ModelConfig& c = model.config;
-  const GgufFile& file = *model.gguf;
-  std::string out;
+  std::string out = Origin(model);
   auto to = std::back_inserter(out);
-  fmt::format_to(to, "file             {}\nformat           GGUF {}, {}, hash {}\n", file.name(),
-                 file.version(), Bytes(file.num_bytes()), model.info.hash);
-  fmt::format_to(to, "name             {}\nlicense          {}\narchitecture     {}\n",
-                 TextOf(file, "general.name"), TextOf(file, "general.license"), c.architecture);
+  fmt::format_to(to, "architecture     {}\n", c.architecture);
   fmt::format_to(
       to, "layers           {}\nmodel dim        {}\nFFN dim          {}\nvocabulary       {}{}\n",
       c.num_layers, c.model_dim, c.ffn_dim, c.vocab_size,
@@ -86,11 +101,11 @@ std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_
                  "heads            {} query, {} KV, {} elements each\ncontext          {} tokens, "
                  "rope theta {}\n",
                  c.num_q_heads, c.num_kv_heads, c.head_dim, c.max_context, c.rope.theta);
-  AppendTensors(file, out);
+  AppendTensors(model.tensors(), out);
   AppendTokenizer(model.info, out);
 
   int64_t weight_bytes = 0;
-  for (const ModelTensor& tensor : file.tensors().tensors) weight_bytes += tensor.num_bytes;
+  for (const ModelTensor& tensor : model.tensors().tensors) weight_bytes += tensor.num_bytes;
   const int64_t kv_token_bytes =
       int64_t{2} * 2 * c.kv_cols() * c.num_layers;  // keys and values, 2 bytes each
   fmt::format_to(to,

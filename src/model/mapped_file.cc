@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -50,6 +51,16 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   MappedFile file;
   file.bytes_ = {static_cast<const uint8_t*>(mapping), size};
   return file;
+}
+
+void MappedFile::ReleasePages(std::span<const uint8_t> part) const {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto first = reinterpret_cast<uintptr_t>(bytes_.data());
+  const auto address = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t begin = (std::max(address, first) + page - 1) / page * page;
+  const uintptr_t end = std::min(address + part.size(), first + bytes_.size()) / page * page;
+  // Only a wish: what is not given back costs memory and nothing else.
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

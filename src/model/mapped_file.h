@@ -19,6 +19,9 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
 
   [[nodiscard]] std::span<const uint8_t> bytes() const { return bytes_; }
+  // Gives the whole pages inside `part` back to the system, as far as they are this mapping's: the
+  // next access reads them from the file again.
+  void ReleasePages(std::span<const uint8_t> part) const;
 
  private:
   std::span<const uint8_t> bytes_;  // empty: nothing is mapped

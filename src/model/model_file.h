@@ -1,12 +1,14 @@
-// A model's file, opened and checked: what it says about itself, its forward pass and its weights.
-// Immutable.
+// A model's file or folder, opened and checked: what it says about itself, its forward pass and its
+// weights. Immutable.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "model/gguf.h"
+#include "model/hf_folder.h"
 #include "model/model_config.h"
 #include "model/weight_views.h"
 #include "sluice/model_info.h"
@@ -14,14 +16,31 @@
 namespace sluice {
 
 struct ModelFile {
-  std::unique_ptr<GgufFile> gguf;  // the views below point into it
-  ModelInfo info;                  // info.name: the file's stem
+  // The views below point into the one of these two that is there.
+  std::unique_ptr<GgufFile> gguf;
+  std::unique_ptr<HfFolder> folder;
+  ModelInfo info;  // info.name: the file's stem or the folder's name
   ModelConfig config;
   WeightViews weights;
 
-  // Errors: those of GgufFile::Open; InvalidArgument for keys or tensors that are missing, of the
-  // wrong type or shape, or beyond a limit; Unimplemented for an architecture that is not
-  // supported, with the list of those that are.
+  [[nodiscard]] const TensorTable& tensors() const {
+    return gguf != nullptr ? gguf->tensors() : folder->tensors();
+  }
+  // Of the file, or of the folder's tensor files.
+  [[nodiscard]] int64_t num_bytes() const {
+    return gguf != nullptr ? gguf->num_bytes() : folder->num_bytes();
+  }
+
+  // Gives the pages of a weight back to the system, where it lies in a mapped file: it is read from
+  // there again when needed.
+  void ReleasePages(std::span<const uint8_t> weight) const {
+    gguf != nullptr ? gguf->ReleasePages(weight) : folder->ReleasePages(weight);
+  }
+
+  // path: a GGUF file or a Hugging Face folder. Errors: those of GgufFile::Open and HfFolder::Open;
+  // InvalidArgument for keys or tensors that are missing, of the wrong type or shape, or beyond a
+  // limit; Unimplemented for an architecture that is not supported, with the list of those that
+  // are.
   static absl::StatusOr<ModelFile> Open(const std::string& path);
   static absl::StatusOr<ModelFile> FromGguf(std::unique_ptr<GgufFile> gguf);
 };

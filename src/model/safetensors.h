@@ -65,6 +65,8 @@ class SafetensorsFile {
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] int64_t num_bytes() const { return static_cast<int64_t>(bytes_.size()); }
+  // See MappedFile; nothing for a file from Parse.
+  void ReleasePages(std::span<const uint8_t> part) const { mapping_.ReleasePages(part); }
   // The JSON text that describes the tensors.
   [[nodiscard]] std::string_view header() const { return header_; }
   [[nodiscard]] std::span<const SafetensorsTensor> tensors() const {

@@ -31,20 +31,24 @@ Tensor Transformer::Forward(const BatchView& batch) {
   Tensor attended = a_.attended.Rows(batch.num_tokens);
   const Tensor qkv = a_.qkv.Rows(batch.num_tokens);
   const Tensor q = qkv.Columns(0, c.q_cols());
+  const Tensor qk = qkv.Columns(0, c.q_cols() + c.kv_cols());
 
-  ops_.Embed(weights_.token_embd, x);
+  ops_.Embed(weights_.token_embd, c.embedding_scale, x);
   for (int32_t l = 0; l < c.num_layers; ++l) {
     const LayerWeights& w = weights_.layers[l];
+    const int32_t window = c.window(l);
 
     // Attention: x += O attention(rope(QKV norm(x)))
-    ops_.RmsNorm(x, w.attn_norm, c.norm_eps, normed);
+    ops_.RmsNorm(x, w.attn_norm, {c.norm_eps}, {}, normed);
     ops_.MatMul(normed, w.qkv, BiasRows(w.qkv_bias, x.rows), qkv);
-    if (w.q_norm) NormHeads(qkv, w);
-    ops_.RopeAndStoreKv(qkv, c.num_q_heads, weights_.rope, kv_.layer(l));
+    if (w.qk_norm) ops_.RmsNorm(qk, w.qk_norm, {c.norm_eps, c.head_dim}, {}, qk);
+    ops_.RopeAndStoreKv(qkv, c.num_q_heads, window > 0 ? weights_.window_rope : weights_.rope,
+                        kv_.layer(l));
     // After the last layer's keys and values only the tokens that are sampled from are read.
     const bool last = l == c.num_layers - 1;
     if (last && batch.num_outputs == 0) return {};
-    ops_.Attention(q, c.num_q_heads, c.attention_scale, kv_.layer(l), attended);
+    ops_.Attention(q, c.num_q_heads, {c.attention_scale, window, c.attention_softcap}, kv_.layer(l),
+                   attended);
     if (last) {
       ops_.GatherOutputs(attended, a_.attended_out.Rows(batch.num_outputs));
       ops_.GatherOutputs(x, a_.x_out.Rows(batch.num_outputs));
@@ -52,34 +56,40 @@ Tensor Transformer::Forward(const BatchView& batch) {
       x = a_.x_out.Rows(batch.num_outputs);
       normed = a_.normed_out.Rows(batch.num_outputs);
     }
-    ops_.MatMul(attended, w.o, x, x);
+    AddProduct(attended, w.o, w.post_attention_norm, normed, x);
 
-    // FFN: x += Down(silu(Gate norm(x)) * Up norm(x))
-    ops_.RmsNorm(x, w.ffn_norm, c.norm_eps, normed);
-    const Tensor gate_up = a_.gate_up.Rows(x.rows);
-    const Tensor gated = a_.gated.Rows(x.rows);
-    ops_.MatMul(normed, w.gate_up, {}, gate_up);
-    ops_.SiluMul(gate_up, gated);
-    ops_.MatMul(gated, w.down, x, x);
+    ops_.RmsNorm(x, w.ffn_norm, {c.norm_eps}, {}, normed);
+    AddFfn(w, normed, x);
   }
-  ops_.RmsNorm(x, weights_.output_norm, c.norm_eps, normed);
+  ops_.RmsNorm(x, weights_.output_norm, {c.norm_eps}, {}, normed);
   const Tensor logits = a_.logits.Rows(batch.num_outputs);
   ops_.MatMul(normed, weights_.head, {}, logits);
+  if (c.final_softcap > 0) ops_.SoftCap(logits, c.final_softcap);
   return logits;
 }
 
-void Transformer::NormHeads(Tensor qkv, const LayerWeights& w) {
-  const int32_t num_heads = config_.num_q_heads + config_.num_kv_heads;
-  for (int32_t h = 0; h < num_heads; ++h) {
-    const Tensor head = qkv.Columns(h * config_.head_dim, config_.head_dim);
-    ops_.RmsNorm(head, h < config_.num_q_heads ? w.q_norm : w.k_norm, config_.norm_eps, head);
-  }
+// Dense: x += Down(act(Gate normed) * Up normed).
+void Transformer::AddFfn(const LayerWeights& w, Tensor normed, Tensor x) {
+  if (w.moe.router) return moe_.Forward(normed, w.moe, x, ops_);
+  const Tensor gate_up = a_.gate_up.Rows(x.rows);
+  const Tensor gated = a_.gated.Rows(x.rows);
+  ops_.MatMul(normed, w.gate_up, {}, gate_up);
+  ops_.GateMul(gate_up, config_.activation, gated);
+  AddProduct(gated, w.down, w.post_ffn_norm, normed, x);
+}
+
+void Transformer::AddProduct(Tensor in, const Linear& linear, const Vector& norm, Tensor scratch,
+                             Tensor x) {
+  if (!norm) return ops_.MatMul(in, linear, x, x);
+  ops_.MatMul(in, linear, {}, scratch);
+  ops_.RmsNorm(scratch, norm, {config_.norm_eps}, x, x);
 }
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConfig& config,
                                                                  const WeightViews& views,
                                                                  const TransformerLimits& limits,
-                                                                 Ops& ops) {
+                                                                 Ops& ops,
+                                                                 const LoadOptions& load) {
   if (limits.max_model_len < 1 || limits.max_model_len > config.max_context) {
     return absl::InvalidArgumentError(
         fmt::format("a context of {} tokens; the model allows 1 to {}", limits.max_model_len,
@@ -93,10 +103,11 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   SLUICE_CHECK(limits.max_step_tokens >= 1 && limits.max_rows >= 1 && limits.num_kv_blocks >= 1,
                "{} {} {}", limits.max_step_tokens, limits.max_rows, limits.num_kv_blocks);
   auto model = std::unique_ptr<Transformer>(new Transformer(config, limits, ops));
-  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, ops));
+  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, load, ops));
   ASSIGN_OR_RETURN(model->kv_,
                    KvCache::Create(ops, config, limits.num_kv_blocks, limits.kv_block_tokens));
   RETURN_IF_ERROR(model->AllocateActivations());
+  ASSIGN_OR_RETURN(model->moe_, MoeBlock::Create(config, limits.max_step_tokens, ops));
   return model;
 }
 
@@ -105,7 +116,8 @@ int64_t Transformer::ActivationBytes(const ModelConfig& c, int32_t max_step_toke
   const int64_t per_token =
       2 * int64_t{c.model_dim} + c.qkv_cols() + c.q_cols() + 3 * int64_t{c.ffn_dim};
   const int64_t per_row = 2 * int64_t{c.model_dim} + c.q_cols() + c.vocab_size;
-  return (max_step_tokens * per_token + max_rows * per_row) * static_cast<int64_t>(sizeof(float));
+  return (max_step_tokens * per_token + max_rows * per_row) * static_cast<int64_t>(sizeof(float)) +
+         MoeBlock::ActivationBytes(c, max_step_tokens);
 }
 
 absl::Status Transformer::AllocateActivations() {

@@ -9,7 +9,9 @@
 #include "kernels/ops.h"
 #include "kernels/view.h"
 #include "model/kv_cache.h"
+#include "model/linear_loader.h"
 #include "model/model_config.h"
+#include "model/moe_block.h"
 #include "model/weight_views.h"
 #include "model/weights.h"
 
@@ -31,7 +33,8 @@ class Transformer {
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
                                                              const WeightViews& views,
                                                              const TransformerLimits& limits,
-                                                             Ops& ops);
+                                                             Ops& ops,
+                                                             const LoadOptions& load = {});
 
   // Enqueues one step between Ops::BeginStep and Finish: stores the new tokens' keys and values and
   // computes logits [num_outputs, V] of the output rows' last tokens (no data if there are none),
@@ -48,7 +51,7 @@ class Transformer {
     Tensor normed;             // [T, D]
     Tensor qkv;                // [T, (Hq + 2 Hkv) * H]
     Tensor attended;           // [T, Hq*H]
-    Tensor gate_up;            // [T, 2F]
+    Tensor gate_up;            // [T, 2F] of a dense FFN
     Tensor gated;              // [T, F]
     Tensor x_out, normed_out;  // [R, D] of the output rows
     Tensor attended_out;       // [R, Hq*H] of the output rows
@@ -58,7 +61,10 @@ class Transformer {
   Transformer(const ModelConfig& config, const TransformerLimits& limits, Ops& ops)
       : config_(config), limits_(limits), ops_(ops) {}
   absl::Status AllocateActivations();
-  void NormHeads(Tensor qkv, const LayerWeights& w);
+  // x += the FFN of the normed x.
+  void AddFfn(const LayerWeights& w, Tensor normed, Tensor x);
+  // x += linear(in), or its norm if there is one. scratch has x's shape.
+  void AddProduct(Tensor in, const Linear& linear, const Vector& norm, Tensor scratch, Tensor x);
 
   const ModelConfig config_;
   const TransformerLimits limits_;
@@ -66,6 +72,7 @@ class Transformer {
   Weights weights_;
   KvCache kv_;
   Activations a_;
+  MoeBlock moe_;
 };
 
 }  // namespace sluice

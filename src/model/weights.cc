@@ -1,37 +1,79 @@
 #include "model/weights.h"
 
+#include <vector>
+
 #include "base/status_macros.h"
+#include "model/linear_loader.h"
 #include "model/rope.h"
 
 namespace sluice {
 namespace {
 
-absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, Ops& ops) {
+// Null stays null.
+absl::StatusOr<Vector> LoadOptional(const WeightView& view, Ops& ops) {
+  if (view.data == nullptr) return Vector{};
+  return ops.LoadVector(view);
+}
+
+// The heads' norms one after the other, so that one op norms the q and k heads of a row.
+absl::StatusOr<Vector> LoadHeadNorms(const LayerViews& views, const ModelConfig& c, Ops& ops) {
+  if (views.q_norm.data == nullptr) return Vector{};
+  std::vector<WeightView> heads(static_cast<size_t>(c.num_q_heads), views.q_norm);
+  heads.resize(static_cast<size_t>(c.num_q_heads + c.num_kv_heads), views.k_norm);
+  return ops.LoadVector(heads);
+}
+
+// gate and up of one FFN as one linear op.
+absl::StatusOr<Linear> LoadGateUp(const WeightView& gate, const WeightView& up,
+                                  LinearLoader& linears) {
+  if (gate.data == nullptr) return linears.Load({&up, 1});
+  const WeightView parts[] = {gate, up};
+  return linears.Load(parts);
+}
+
+absl::StatusOr<MoeWeights> LoadMoe(const LayerViews& views, LinearLoader& linears) {
+  MoeWeights moe;
+  const auto num_experts = static_cast<int32_t>(views.gate_experts.size());
+  ASSIGN_OR_RETURN(moe.router, linears.Load({&views.router, 1}, LinearRole::kRouter));
+  std::vector<WeightView> gate_up;
+  for (size_t e = 0; e < views.gate_experts.size(); ++e) {
+    gate_up.push_back(views.gate_experts[e]);
+    gate_up.push_back(views.up_experts[e]);
+  }
+  ASSIGN_OR_RETURN(moe.gate_up, linears.LoadExperts(gate_up, num_experts));
+  ASSIGN_OR_RETURN(moe.down, linears.LoadExperts(views.down_experts, num_experts));
+  if (views.shared_router.data == nullptr) return moe;
+  ASSIGN_OR_RETURN(moe.shared_router, linears.Load({&views.shared_router, 1}, LinearRole::kRouter));
+  ASSIGN_OR_RETURN(moe.shared_gate_up, LoadGateUp(views.shared_gate, views.shared_up, linears));
+  ASSIGN_OR_RETURN(moe.shared_down, linears.Load({&views.shared_down, 1}));
+  return moe;
+}
+
+absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, const ModelConfig& c,
+                                       LinearLoader& linears, Ops& ops) {
   LayerWeights layer;
   ASSIGN_OR_RETURN(layer.attn_norm, ops.LoadVector(views.attn_norm));
   if (views.qkv.data != nullptr) {
-    ASSIGN_OR_RETURN(layer.qkv, ops.LoadLinear({&views.qkv, 1}));
+    ASSIGN_OR_RETURN(layer.qkv, linears.Load({&views.qkv, 1}));
   } else {
     const WeightView parts[] = {views.q, views.k, views.v};
-    ASSIGN_OR_RETURN(layer.qkv, ops.LoadLinear(parts));
+    ASSIGN_OR_RETURN(layer.qkv, linears.Load(parts));
   }
   if (views.q_bias.data != nullptr) {
     const WeightView parts[] = {views.q_bias, views.k_bias, views.v_bias};
     ASSIGN_OR_RETURN(layer.qkv_bias, ops.LoadVector(parts));
   }
-  if (views.q_norm.data != nullptr) {
-    ASSIGN_OR_RETURN(layer.q_norm, ops.LoadVector(views.q_norm));
-    ASSIGN_OR_RETURN(layer.k_norm, ops.LoadVector(views.k_norm));
-  }
-  ASSIGN_OR_RETURN(layer.o, ops.LoadLinear({&views.o, 1}));
+  ASSIGN_OR_RETURN(layer.qk_norm, LoadHeadNorms(views, c, ops));
+  ASSIGN_OR_RETURN(layer.o, linears.Load({&views.o, 1}));
+  ASSIGN_OR_RETURN(layer.post_attention_norm, LoadOptional(views.post_attention_norm, ops));
   ASSIGN_OR_RETURN(layer.ffn_norm, ops.LoadVector(views.ffn_norm));
-  if (views.gate.data == nullptr) {
-    ASSIGN_OR_RETURN(layer.gate_up, ops.LoadLinear({&views.up, 1}));
-  } else {
-    const WeightView gate_up[] = {views.gate, views.up};
-    ASSIGN_OR_RETURN(layer.gate_up, ops.LoadLinear(gate_up));
+  ASSIGN_OR_RETURN(layer.post_ffn_norm, LoadOptional(views.post_ffn_norm, ops));
+  if (views.router.data != nullptr) {
+    ASSIGN_OR_RETURN(layer.moe, LoadMoe(views, linears));
+    return layer;
   }
-  ASSIGN_OR_RETURN(layer.down, ops.LoadLinear({&views.down, 1}));
+  ASSIGN_OR_RETURN(layer.gate_up, LoadGateUp(views.gate, views.up, linears));
+  ASSIGN_OR_RETURN(layer.down, linears.Load({&views.down, 1}));
   return layer;
 }
 
@@ -46,16 +88,21 @@ absl::StatusOr<RopeParams> LoadRope(const RopeConfig& rope, int32_t max_position
 }  // namespace
 
 absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig& config,
-                                    int32_t max_positions, Ops& ops) {
+                                    int32_t max_positions, const LoadOptions& options, Ops& ops) {
+  LinearLoader linears(options, ops);
   Weights weights;
   weights.token_embd = views.token_embd;
   for (const LayerViews& layer : views.layers) {
-    ASSIGN_OR_RETURN(weights.layers.emplace_back(), LoadLayer(layer, ops));
+    ASSIGN_OR_RETURN(weights.layers.emplace_back(), LoadLayer(layer, config, linears, ops));
   }
   ASSIGN_OR_RETURN(weights.output_norm, ops.LoadVector(views.output_norm));
   const WeightView& head = views.head.data != nullptr ? views.head : views.token_embd;
-  ASSIGN_OR_RETURN(weights.head, ops.LoadLinear({&head, 1}));
+  ASSIGN_OR_RETURN(weights.head, linears.Load({&head, 1}, LinearRole::kHead));
   ASSIGN_OR_RETURN(weights.rope, LoadRope(config.rope, max_positions, ops));
+  weights.window_rope = weights.rope;
+  if (config.window_rope.has_value()) {
+    ASSIGN_OR_RETURN(weights.window_rope, LoadRope(*config.window_rope, max_positions, ops));
+  }
   return weights;
 }
 

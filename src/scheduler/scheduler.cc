@@ -18,9 +18,10 @@ namespace sluice {
 
 Scheduler::Scheduler(const SchedulerConfig& config)
     : config_(config),
-      max_tokens_(static_cast<int32_t>(
-          std::min<int64_t>(config.max_model_len,
-                            static_cast<int64_t>(config.num_kv_blocks) * config.kv_block_tokens))),
+      max_tokens_(config.keeps_kv ? static_cast<int32_t>(std::min<int64_t>(
+                                        config.max_model_len,
+                                        int64_t{config.num_kv_blocks} * config.kv_block_tokens))
+                                  : config.max_model_len),
       pool_(config.num_kv_blocks, config.kv_block_tokens) {
   SLUICE_CHECK(config.max_rows > 0 && config.kv_block_tokens > 0 && config.num_kv_blocks > 0 &&
                    config.max_model_len > 0 && config.max_steps_in_flight > 0,
@@ -30,6 +31,10 @@ Scheduler::Scheduler(const SchedulerConfig& config)
   // With fewer, generating rows could leave nothing to an older prompt for ever.
   SLUICE_CHECK(config.max_step_tokens >= config.max_rows, "{} tokens a step, {} rows",
                config.max_step_tokens, config.max_rows);
+  SLUICE_CHECK(
+      !config.whole_prompts || (max_tokens_ <= config.max_step_tokens && !config.prefix_cache),
+      "whole prompts of {} tokens, {} tokens a step", max_tokens_, config.max_step_tokens);
+  SLUICE_CHECK(config.keeps_kv || config.whole_prompts, "a prompt in chunks needs its KV");
   for (int32_t slot = 0; slot < config.max_rows; ++slot) free_slots_.push_back(slot);
 }
 
@@ -68,7 +73,7 @@ std::vector<SequenceUpdate> Scheduler::ExpireDeadlines(absl::Time now) {
   std::vector<SequenceUpdate> ended;
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     Sequence& sequence = *Find(deadlines_.begin()->second);
-    ended.push_back({sequence.id, {}, FinishReason::kDeadline, sequence.num_cached_tokens});
+    ended.push_back({sequence.id, {}, FinishReason::kDeadline, sequence.num_cached_tokens, {}});
     End(sequence);
   }
   return ended;
@@ -102,8 +107,10 @@ void Scheduler::AdmitWaiting(Draft& draft) {
   }
 }
 
-// False: too few blocks for all it has to compute. Admission evicts, but preempts nobody.
+// False: too few blocks for all it has to compute, or too little of the budget for a prompt that is
+// never cut. Admission evicts, but preempts nobody.
 bool Scheduler::Admit(Draft& draft, Sequence& sequence) {
+  if (config_.whole_prompts && sequence.num_tokens() > draft.budget) return false;
   const bool looks_up = config_.prefix_cache && sequence.read_prefix_cache;
   PrefixMatch match{{}, PrefixIndex::Root(sequence.salt)};
   if (looks_up) {  // the last token is computed in any case: its logits give the next one
@@ -155,7 +162,8 @@ int32_t Scheduler::ReserveBlocks(Sequence& sequence, int32_t num_tokens) {
       break;
     }
   }
-  return static_cast<int32_t>(sequence.blocks.size()) * config_.kv_block_tokens;
+  return config_.keeps_kv ? static_cast<int32_t>(sequence.blocks.size()) * config_.kv_block_tokens
+                          : num_tokens;
 }
 
 // Preempts the running sequence of the lowest rank, if that is not `sequence` itself or in flight.
@@ -203,8 +211,9 @@ void Scheduler::AppendRow(Draft& draft, Sequence& sequence, int32_t num_tokens) 
   plan.block_begin.push_back(static_cast<int32_t>(plan.blocks.size()));
   plan.blocks.insert(plan.blocks.end(), sequence.blocks.begin(),
                      sequence.blocks.begin() + NumBlocks(end));
-  plan.rows.push_back({sequence.id, sequence.slot, samples ? RowOutput::kSample : RowOutput::kNone,
-                       sequence.num_output_tokens()});
+  const RowOutput output = sequence.pooled ? RowOutput::kPooled : RowOutput::kSample;
+  plan.rows.push_back({sequence.id, sequence.slot, samples ? output : RowOutput::kNone,
+                       sequence.num_output_tokens(), sequence.second_begin});
   draft.rows.push_back({&sequence, end, samples});
   draft.budget -= num_tokens;
 
@@ -243,7 +252,9 @@ std::vector<SequenceUpdate> Scheduler::Apply(StepResult result) {
 std::optional<SequenceUpdate> Scheduler::ApplyRow(const PlannedRow& row, RowResult result) {
   Sequence& sequence = *row.sequence;
   SLUICE_CHECK(result.sequence == sequence.id, "sequence {}, not {}", result.sequence, sequence.id);
-  SLUICE_CHECK(result.tokens.size() == (row.samples ? 1 : 0), "{} tokens", result.tokens.size());
+  SLUICE_CHECK(result.tokens.size() == (row.samples && !sequence.pooled ? 1 : 0) &&
+                   result.pooled.empty() != (row.samples && sequence.pooled),
+               "{} tokens, {} elements", result.tokens.size(), result.pooled.size());
   --sequence.num_rows_in_flight;
   sequence.num_computed_tokens = row.num_tokens_after;
   // Not when it was planned: what a failing step leaves in its blocks must not be found by others.
@@ -254,14 +265,21 @@ std::optional<SequenceUpdate> Scheduler::ApplyRow(const PlannedRow& row, RowResu
   }
   if (sequence.num_computed_tokens >= sequence.num_prompt_tokens) ReleaseFollowers(sequence);
   if (!row.samples) return std::nullopt;
+  if (sequence.pooled) {
+    --sequence.num_pending_samples;
+    SequenceUpdate update{
+        sequence.id, {}, FinishReason::kStop, sequence.num_cached_tokens, std::move(result.pooled)};
+    End(sequence);
+    return update;
+  }
 
   const TokenId token = result.tokens[0].token;
   const SamplingParams& sampling = *sequence.sampling;
   const bool may_stop = sequence.num_tokens() - sequence.num_prompt_tokens >= sampling.min_tokens;
   sequence.tokens.push_back(token);
   --sequence.num_pending_samples;
-  SequenceUpdate update{sequence.id, std::move(result.tokens), std::nullopt,
-                        sequence.num_cached_tokens};
+  SequenceUpdate update{
+      sequence.id, std::move(result.tokens), std::nullopt, sequence.num_cached_tokens, {}};
   if (may_stop && std::ranges::binary_search(sampling.stop_token_ids, token)) {
     update.finished = FinishReason::kStop;
   } else if (sequence.num_tokens() - sequence.num_prompt_tokens >= sequence.max_output_tokens) {

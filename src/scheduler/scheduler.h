@@ -34,6 +34,10 @@ struct SchedulerConfig {
   int64_t max_waiting_tokens = 1 << 20;  // prompt tokens in waiting sequences
   int32_t max_steps_in_flight = 1;
   bool prefix_cache = true;
+  // A prompt is one row, never cut: for models whose tokens look ahead, or whose vector is made of
+  // all of them. The prefix cache is then off, and no prompt may be longer than max_step_tokens.
+  bool whole_prompts = false;
+  bool keeps_kv = true;  // false, with whole_prompts: sequences need no KV blocks
 };
 
 // One token stream to generate.
@@ -51,6 +55,8 @@ struct SequenceSpec {
   // A choice of the same prompt that was added before: this one waits until that one's prompt is
   // computed (or it ended), so that its blocks are found in the prefix cache. 0: none.
   SequenceId leader = 0;
+  bool pooled = false;       // ends with a vector, not tokens; max_output_tokens is not used
+  int32_t second_begin = 0;  // as in Row
 };
 
 // News of one sequence.
@@ -60,6 +66,7 @@ struct SequenceUpdate {
   std::optional<FinishReason>
       finished;  // kStop, kLength (Apply) or kDeadline (Schedule); it has left the scheduler
   int32_t num_cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
+  std::vector<float> pooled;      // the vector of a pooled sequence, with finished = kStop
 };
 
 struct ScheduleResult {
@@ -134,6 +141,7 @@ class Scheduler {
 
   Draft NewDraft();
   absl::Status CheckFits(const SequenceSpec& spec) const;
+  absl::Status CheckOutput(const SequenceSpec& spec) const;
   absl::Status CheckQueue(size_t num_tokens) const;
   bool Admit(Draft& draft, Sequence& sequence);
   void PlanRow(Draft& draft, Sequence& sequence);

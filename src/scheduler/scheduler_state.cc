@@ -15,6 +15,7 @@ namespace sluice {
 
 absl::Status Scheduler::Add(SequenceSpec spec) {
   SLUICE_CHECK(spec.sampling != nullptr && !sequences_.contains(spec.id), "sequence {}", spec.id);
+  SLUICE_CHECK(spec.pooled || !config_.whole_prompts, "sequence {} generates", spec.id);
   RETURN_IF_ERROR(CheckFits(spec));
   RETURN_IF_ERROR(CheckQueue(spec.prompt_tokens.size() + spec.resume_output_tokens.size()));
 
@@ -22,7 +23,9 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
   sequence.id = spec.id;
   sequence.num_prompt_tokens = static_cast<int32_t>(spec.prompt_tokens.size());
   sequence.max_output_tokens =
-      std::min(spec.max_output_tokens, max_tokens_ - sequence.num_prompt_tokens);
+      spec.pooled ? 1 : std::min(spec.max_output_tokens, max_tokens_ - sequence.num_prompt_tokens);
+  sequence.pooled = spec.pooled;
+  sequence.second_begin = spec.second_begin;
   sequence.tokens = std::move(spec.prompt_tokens);
   sequence.tokens.insert(sequence.tokens.end(), spec.resume_output_tokens.begin(),
                          spec.resume_output_tokens.end());
@@ -49,17 +52,9 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
   const size_t num_prompt = spec.prompt_tokens.size(),
                num_resumed = spec.resume_output_tokens.size();
   if (num_prompt == 0) return FieldError("prompt", "prompt has 0 tokens; at least 1 is needed");
-  if (spec.max_output_tokens < 1) {
-    return FieldError("max_tokens", fmt::format("max_tokens is {}; at least 1 is needed",
-                                                spec.max_output_tokens));
-  }
-  if (num_resumed >= static_cast<size_t>(spec.max_output_tokens)) {
-    return FieldError("resume_output_tokens",
-                      fmt::format("resume_output_tokens has {} tokens; max_tokens is {}",
-                                  num_resumed, spec.max_output_tokens));
-  }
-  const size_t limit = max_tokens_;
-  if (num_prompt + num_resumed < limit) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckOutput(spec));
+  const size_t limit = max_tokens_, num_outputs = spec.pooled ? 0 : 1;
+  if (num_prompt + num_resumed + num_outputs <= limit) return absl::OkStatus();
   const std::string subject =
       num_resumed == 0
           ? fmt::format("prompt has {} tokens", num_prompt)
@@ -70,6 +65,21 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
       num_prompt + num_resumed == limit ? ", at least one more of output included" : "";
   return FieldError("prompt", fmt::format("{}; {} {}{}", subject, holder, limit, rest),
                     "context_length_exceeded");
+}
+
+absl::Status Scheduler::CheckOutput(const SequenceSpec& spec) const {
+  if (spec.pooled) return absl::OkStatus();
+  const size_t num_resumed = spec.resume_output_tokens.size();
+  if (spec.max_output_tokens < 1) {
+    return FieldError("max_tokens", fmt::format("max_tokens is {}; at least 1 is needed",
+                                                spec.max_output_tokens));
+  }
+  if (num_resumed >= static_cast<size_t>(spec.max_output_tokens)) {
+    return FieldError("resume_output_tokens",
+                      fmt::format("resume_output_tokens has {} tokens; max_tokens is {}",
+                                  num_resumed, spec.max_output_tokens));
+  }
+  return absl::OkStatus();
 }
 
 // One sequence of any length may always wait, so that a limit below the context is not a refusal
@@ -213,6 +223,7 @@ void Scheduler::ReleaseBlocks(Sequence& sequence) {
 }
 
 int32_t Scheduler::NumBlocks(int32_t num_tokens) const {
+  if (!config_.keeps_kv) return 0;
   return (num_tokens + config_.kv_block_tokens - 1) / config_.kv_block_tokens;
 }
 
@@ -301,11 +312,14 @@ void Scheduler::CheckRunning(const Sequence& s) const {
   SLUICE_CHECK(s.num_pending_samples == 0 || s.num_unplanned_tokens() == 1,
                "sequence {}: {} pending, {} unplanned", s.id, s.num_pending_samples,
                s.num_unplanned_tokens());
-  SLUICE_CHECK(
-      s.num_planned_tokens <= static_cast<int32_t>(s.blocks.size()) * config_.kv_block_tokens,
-      "sequence {}: {} tokens in {} blocks", s.id, s.num_planned_tokens, s.blocks.size());
+  SLUICE_CHECK(!config_.keeps_kv || s.num_planned_tokens <= static_cast<int32_t>(s.blocks.size()) *
+                                                                config_.kv_block_tokens,
+               "sequence {}: {} tokens in {} blocks", s.id, s.num_planned_tokens, s.blocks.size());
   SLUICE_CHECK(s.num_output_tokens() <= s.max_output_tokens && s.num_tokens() <= max_tokens_,
                "sequence {}: {} output tokens", s.id, s.num_output_tokens());
+  SLUICE_CHECK(!config_.whole_prompts || s.num_planned_tokens == s.num_tokens(),
+               "sequence {}: {} of {} tokens of a whole prompt", s.id, s.num_planned_tokens,
+               s.num_tokens());
   SLUICE_CHECK(s.num_rows_in_flight <= static_cast<int32_t>(in_flight_.size()), "sequence {}",
                s.id);
 }

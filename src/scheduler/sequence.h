@@ -24,7 +24,10 @@ struct Sequence {
   SequenceId id = 0;
   SequenceState state = SequenceState::kWaiting;
   bool slot_is_new = false;  // the next row must bring a SlotInit
-  int32_t slot = -1;         // -1: none; only running sequences have one
+  // Its one output is a vector, which counts as an output token that is never known: it is pending
+  // from the row with the last prompt token until that row is applied, and then the sequence ends.
+  bool pooled = false;
+  int32_t slot = -1;  // -1: none; only running sequences have one
   int32_t num_prompt_tokens = 0;
   int32_t max_output_tokens = 0;  // no more than fits the context and the KV pool
   int32_t num_planned_tokens =
@@ -45,6 +48,7 @@ struct Sequence {
   uint64_t arrival = 0;  // order of Add
   uint64_t admission =
       0;  // order of first admission, its age; 0: never admitted. Kept over preemption
+  int32_t second_begin = 0;  // as in Row
   std::string salt;
   absl::Time deadline;
   bool read_prefix_cache = true;

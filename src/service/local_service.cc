@@ -12,6 +12,7 @@
 #include "base/errors.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "service/embed_request.h"
 #include "service/validate.h"
 
 namespace sluice {
@@ -81,6 +82,15 @@ uint64_t LocalService::DrawSeed() const {
 }
 
 CallId LocalService::Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) {
+  return Start(std::move(request), queue, tag);
+}
+
+CallId LocalService::Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) {
+  return Start(std::move(request), queue, tag);
+}
+
+CallId LocalService::Start(std::variant<GenerateRequest, EmbedRequest> request, EventQueue* queue,
+                           StreamTag tag) {
   const CallId call = next_call_.fetch_add(1);
   auto pending = std::make_shared<Pending>(  // owners: this frame until queued, then the pool's
                                              // task (std::function copies)
@@ -111,13 +121,13 @@ void LocalService::Prepare(const Pending& pending) {
     const MutexLock lock(mutex_);
     if (preparing_[pending.call]) status = absl::CancelledError("the client cancelled the request");
   }
-  if (status.ok() && clock_->Now() >= pending.request.deadline) {
+  if (status.ok() && clock_->Now() >= pending.deadline()) {
     status = absl::DeadlineExceededError("the request's deadline passed");
   }
   ModelRef model;
   absl::StatusOr<Request> request = absl::UnknownError("not built");
   if (status.ok()) {
-    const auto found = models_.Find(pending.request.model);
+    const auto found = models_.Find(pending.model());
     status = found.status();
     if (found.ok()) {
       model = *found;
@@ -179,7 +189,30 @@ absl::StatusOr<std::vector<TokenId>> LocalService::TokenizePrompt(
 
 absl::StatusOr<Request> LocalService::BuildRequest(const Pending& pending,
                                                    const LoadedModel& model) const {
-  const GenerateRequest& in = pending.request;
+  Request request;
+  if (const auto* embed = std::get_if<EmbedRequest>(&pending.request)) {
+    ASSIGN_OR_RETURN(request.pooled, BuildPooledWork(*embed, model.info, *model.tokenizer));
+  } else {
+    ASSIGN_OR_RETURN(request, BuildGenerate(std::get<GenerateRequest>(pending.request), model));
+  }
+  std::visit(
+      [&request](const auto& in) {
+        request.priority = in.priority;
+        request.tenant = in.tenant;
+        request.deadline = in.deadline;
+      },
+      pending.request);
+  request.call = pending.call;
+  request.queue = pending.queue;
+  request.tag = pending.tag;
+  request.model = model.info.name;
+  request.accepted_at = pending.accepted_at;
+  return request;
+}
+
+absl::StatusOr<Request> LocalService::BuildGenerate(const GenerateRequest& in,
+                                                    const LoadedModel& model) const {
+  RETURN_IF_ERROR(CheckGenerates(model.info));
   ASSIGN_OR_RETURN(SamplingParams sampling, ResolveSampling(in.sampling, model.info, DrawSeed()));
   ASSIGN_OR_RETURN(std::vector<TokenId> tokens, TokenizePrompt(in.prompt, in.parse_special, true,
                                                                in.add_generation_prompt, model));
@@ -205,18 +238,10 @@ absl::StatusOr<Request> LocalService::BuildRequest(const Pending& pending,
     return ErrorParam(status) == "messages" ? WithParam(status, param) : status;
   }
   Request request;
-  request.call = pending.call;
-  request.queue = pending.queue;
-  request.tag = pending.tag;
-  request.model = model.info.name;
   request.prompt_tokens = std::move(tokens);
   request.resume_output_tokens = in.resume_output_tokens;
   request.num_choices = static_cast<int32_t>(in.sampling.n);
   request.max_output_tokens = *max_output_tokens;
-  request.priority = in.priority;
-  request.tenant = in.tenant;
-  request.deadline = in.deadline;
-  request.accepted_at = pending.accepted_at;
   request.output = {.stop = in.sampling.stop,
                     .skip_special_tokens = in.skip_special_tokens,
                     .include_stop_str_in_output = in.include_stop_str_in_output,
@@ -308,7 +333,8 @@ std::vector<ModelDescription> LocalService::ListModels() const {
                    .aliases = model->aliases,
                    .created = absl::ToUnixSeconds(model->loaded_at),
                    .max_model_len = model->info.max_model_len,
-                   .architecture = model->info.architecture});
+                   .architecture = model->info.architecture,
+                   .task = model->info.task});
   }
   return out;
 }

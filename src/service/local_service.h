@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -39,6 +40,7 @@ class LocalService final : public Service {
   ~LocalService() override;
 
   CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;
+  CallId Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) override;
   void Cancel(CallId call) override;
   absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const override;
   absl::StatusOr<Text> Detokenize(const std::string& model,
@@ -61,16 +63,26 @@ class LocalService final : public Service {
   [[nodiscard]] const Clock& clock() const { return *clock_; }
 
  private:
-  struct Pending {  // a call between Generate and its engine
-    GenerateRequest request;
+  struct Pending {  // a call between Generate or Embed and its engine
+    std::variant<GenerateRequest, EmbedRequest> request;
     CallId call;
     EventQueue* queue;
     StreamTag tag;
     absl::Time accepted_at;
+
+    [[nodiscard]] const std::string& model() const {
+      return std::visit([](const auto& r) -> const std::string& { return r.model; }, request);
+    }
+    [[nodiscard]] absl::Time deadline() const {
+      return std::visit([](const auto& r) { return r.deadline; }, request);
+    }
   };
 
+  CallId Start(std::variant<GenerateRequest, EmbedRequest> request, EventQueue* queue,
+               StreamTag tag);
   void Prepare(const Pending& pending);
   absl::StatusOr<Request> BuildRequest(const Pending& pending, const LoadedModel& model) const;
+  absl::StatusOr<Request> BuildGenerate(const GenerateRequest& in, const LoadedModel& model) const;
   absl::StatusOr<std::vector<TokenId>> TokenizePrompt(
       const std::variant<Text, std::vector<ChatMessage>, std::vector<TokenId>>& prompt,
       bool parse_special, bool add_special_tokens, bool add_generation_prompt,

@@ -19,7 +19,8 @@ using BlockId = int32_t;  // index of a KV block of the pool, [0, num_kv_blocks)
 // token is known here.
 inline constexpr TokenId kTokenFromSlot = -1;
 
-enum class RowOutput : uint8_t { kNone, kSample };
+// kPooled: a vector for the whole sequence, whose last token is in this row.
+enum class RowOutput : uint8_t { kNone, kSample, kPooled };
 
 // What a row's slot must hold before the step: sent when a sequence gets its slot (admission, or
 // after preemption).
@@ -39,6 +40,7 @@ struct Row {
   RowOutput output = RowOutput::kNone;
   int32_t num_output_tokens =
       0;  // output tokens before this step's: the RNG position and the min_tokens test
+  int32_t second_begin = 0;  // position of the second text of a pair; 0: there is none
 };
 
 struct BatchPlan {
@@ -49,8 +51,9 @@ struct BatchPlan {
       row_begin;  // [R+1] into tokens; row r has tokens [row_begin[r], row_begin[r+1])
   std::vector<int32_t> context_len;  // [R] tokens attended over after this step: cached + new
   std::vector<BlockId> blocks;       // the rows' block tables, one after the other
-  std::vector<int32_t>
-      block_begin;  // [R+1] into blocks; row r has ceil(context_len[r] / kv_block_tokens) of them
+  // [R+1] into blocks; row r has ceil(context_len[r] / kv_block_tokens) of them, or none at all
+  // where a model keeps no KV.
+  std::vector<int32_t> block_begin;
   std::vector<Row> rows;             // [R]
   std::vector<SlotInit> slot_inits;  // done before the step
 

@@ -18,7 +18,8 @@ struct SampledToken {
 
 struct RowResult {
   SequenceId sequence = 0;
-  std::vector<SampledToken> tokens;  // accepted tokens in order; empty for RowOutput::kNone
+  std::vector<SampledToken> tokens;  // accepted tokens in order; empty unless RowOutput::kSample
+  std::vector<float> pooled;         // of RowOutput::kPooled
 };
 
 struct StepResult {

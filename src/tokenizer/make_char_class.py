@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes char_class_table.cc: which code points are letters, numbers and white space.
+"""Writes char_class_table.cc: the kind of every code point, as pre-tokenizer patterns tell them apart.
 
 Needs the PyPI package unicodedata2, whose version is that of the Unicode data it carries. 16.0.0 is
 what the regular expressions of the `tokenizers` package know, so words are cut at the same places.
@@ -22,28 +22,32 @@ HEAD = """\
 namespace sluice {{
 
 // clang-format off
-constexpr CharClass L = CharClass::kLetter, N = CharClass::kNumber, S = CharClass::kSpace;
-const CharClassRange kCharClassRanges[] = {{
+constexpr CharKind U = CharKind::kUpper, L = CharKind::kLower, A = CharKind::kCaseless,
+                   M = CharKind::kMark, N = CharKind::kNumber, P = CharKind::kPunctuation,
+                   Y = CharKind::kSymbol, S = CharKind::kSpace;
+const CharKindRange kCharKindRanges[] = {{
 """
 TAIL = """\
 };
 // clang-format on
-const size_t kNumCharClassRanges = sizeof(kCharClassRanges) / sizeof(kCharClassRanges[0]);
+const size_t kNumCharKindRanges = sizeof(kCharKindRanges) / sizeof(kCharKindRanges[0]);
 
 }  // namespace sluice
 """
 
 
-def char_class(code_point):
+def char_kind(code_point):
     if code_point in SPACES:
         return "S"
-    return {"L": "L", "N": "N"}.get(unicodedata2.category(chr(code_point))[0])
+    category = unicodedata2.category(chr(code_point))
+    exact = {"Lu": "U", "Lt": "U", "Ll": "L", "Lm": "A", "Lo": "A"}.get(category)
+    return exact or {"M": "M", "N": "N", "P": "P", "S": "Y"}.get(category[0])
 
 
 def ranges():
     first, kind = 0, None
     for code_point in range(0x110001):
-        here = char_class(code_point) if code_point < 0x110000 else None
+        here = char_kind(code_point) if code_point < 0x110000 else None
         if here != kind:
             if kind:
                 yield f"{{0x{first:X}, 0x{code_point:X}, {kind}}},"

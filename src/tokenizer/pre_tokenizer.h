@@ -1,33 +1,44 @@
-// Cuts text into the words that byte-pair encoding works on, as the pattern that GGUF's
-// tokenizer.ggml.pre names does. Written out by hand instead of run by a regular expression engine:
-// one pass, at most two characters looked at twice, so hostile text costs no more than other text
-// (docs/adr/0007 has the figures). Each family's pattern stands at its function in the .cc.
+// Cuts normalised text into the words that the model turns into tokens.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sluice/tokenizer_data.h"
+#include "sluice/types.h"
+#include "tokenizer/cut_step.h"
+#include "tokenizer/word_model.h"
 
 namespace sluice {
 
-enum class PatternFamily : uint8_t { kGpt2, kLlama3 };
+class PreTokenizer {
+ public:
+  PreTokenizer() = default;
+  explicit PreTokenizer(std::vector<CutStep> steps) : steps_(std::move(steps)) {}
 
-struct PreTokenizer {
-  std::string_view name;
-  PatternFamily family;
-  bool digits_alone;   // kGpt2: each \p{N} is cut out first, and the pattern sees what is between
-  int32_t max_digits;  // kLlama3: a word has at most that many \p{N}
-  bool whole_words_first;  // a word that is a token is that token, whatever the merges say
+  // Errors: Unimplemented, by name, for an expression or an order of steps that is not supported.
+  static absl::StatusOr<PreTokenizer> Create(const TokenizerData& data);
+
+  // Appends the tokens of all words of `text`, which is valid UTF-8. at_beginning: the prompt
+  // begins with it.
+  void Encode(std::string_view text, bool at_beginning, const WordModel& model,
+              std::vector<TokenId>& out) const;
+
+ private:
+  using Steps = std::vector<PreTokenizerStep>;
+  absl::Status Add(const Steps& steps, size_t i, bool spaces_replaced);
+  void Cut(size_t step, std::string_view text, bool at_beginning, const WordModel& model,
+           std::vector<TokenId>& out) const;
+  void EncodeMarked(std::string_view word, bool at_beginning, const WordModel& model,
+                    std::vector<TokenId>& out) const;
+
+  bool prefix_space_ = false;
+  std::vector<CutStep> steps_;
+  std::optional<PreTokenizerStep> metaspace_;  // after the steps
 };
-
-// The pattern of that name, or nullptr.
-[[nodiscard]] const PreTokenizer* FindPreTokenizer(std::string_view name);
-
-// Every name, for messages: "default, gpt-2, ...".
-[[nodiscard]] std::string PreTokenizerNames();
-
-// The end of the word that begins at `begin`; begin < end. [begin, end) is valid UTF-8 and, as the
-// patterns look ahead, the rest of the text. The result is in (begin, end], between characters.
-[[nodiscard]] const char* WordEnd(const PreTokenizer& pattern, const char* begin, const char* end);
 
 }  // namespace sluice

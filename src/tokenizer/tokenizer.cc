@@ -2,25 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "absl/strings/escaping.h"
-#include "base/utf8.h"
-#include "tokenizer/byte_level_bpe.h"
+#include "tokenizer/text_tokenizer.h"
 
 namespace sluice {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(const TokenizerData& data) {
-  if (data.model == "gpt2") return ByteLevelBpe::Create(data);
+  constexpr std::array<std::string_view, 4> kModels = {"gpt2", "llama", "t5", "bert"};
+  if (std::ranges::find(kModels, data.model) != kModels.end()) return TextTokenizer::Create(data);
   return absl::UnimplementedError(
-      fmt::format("tokenizer: model '{}' is not supported; this one is: gpt2 (byte-level BPE)",
+      fmt::format("tokenizer: model '{}' is not supported; these are: gpt2 (byte-level BPE), llama "
+                  "(BPE of characters), t5 (unigram), bert (WordPiece)",
                   absl::CHexEscape(data.model.substr(0, 64))));
-}
-
-std::string Tokenizer::Decode(std::span<const TokenId> tokens, bool skip_special) const {
-  std::string bytes;
-  for (const TokenId token : tokens) {
-    if (!skip_special || !IsSpecial(token)) bytes += TokenBytes(token);
-  }
-  return ReplaceInvalidUtf8(bytes);
 }
 
 }  // namespace sluice

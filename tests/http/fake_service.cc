@@ -97,12 +97,25 @@ void FakeService::Complete(CallId call, const std::vector<std::string>& words) {
   EndOk(call, static_cast<int64_t>(words.size()));
 }
 
+EmbedRequest FakeService::Embedded(CallId call) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return calls_.at(call).embed;
+}
+
 CallId FakeService::Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) {
+  return Start({.request = std::move(request), .queue = queue, .tag = tag});
+}
+
+CallId FakeService::Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) {
+  return Start({.embed = std::move(request), .queue = queue, .tag = tag});
+}
+
+CallId FakeService::Start(Call started) {
   CallId call = 0;
   {
     const std::lock_guard<Mutex> lock(mutex_);
     call = calls_.size() + 1;
-    calls_[call] = Call{std::move(request), queue, tag, false};
+    calls_[call] = std::move(started);
     changed_.notify_all();
   }
   if (on_generate) on_generate(call);

@@ -17,7 +17,7 @@ class FakeService final : public Service {
   ~FakeService() override;
 
   // --- The test's side
-  // Called on the I/O thread at the end of each Generate, without the lock.
+  // Called on the I/O thread at the end of each Generate or Embed, without the lock.
   std::function<void(CallId)> on_generate;
   bool refuse_prepared = false;
   Health health{true, true, ""};
@@ -26,6 +26,7 @@ class FakeService final : public Service {
   bool WaitForCalls(size_t count);
   bool WaitForCancels(size_t count);
   GenerateRequest Request(CallId call);
+  EmbedRequest Embedded(CallId call);
   size_t num_cancels();
 
   void Emit(CallId call, std::vector<StreamEvent> events);  // tags are filled in
@@ -39,6 +40,7 @@ class FakeService final : public Service {
 
   // --- Service
   CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;
+  CallId Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) override;
   void Cancel(CallId call) override;  // answers with End(kCancelled)
   absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const override;
   absl::StatusOr<Text> Detokenize(const std::string& model,
@@ -53,10 +55,12 @@ class FakeService final : public Service {
  private:
   struct Call {
     GenerateRequest request;
+    EmbedRequest embed;
     EventQueue* queue = nullptr;
     StreamTag tag = 0;
     bool ended = false;
   };
+  CallId Start(Call call);
   bool WaitFor(const std::function<bool()>& condition);
 
   mutable Mutex mutex_;

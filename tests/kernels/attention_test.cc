@@ -14,9 +14,12 @@ namespace {
 
 struct Shape {
   int32_t num_q_heads, num_kv_heads, head_dim, block_tokens;
+  int32_t window = 0;
+  float softcap = 0;
 
   [[nodiscard]] int32_t qkv_cols() const { return (num_q_heads + 2 * num_kv_heads) * head_dim; }
   [[nodiscard]] float scale() const { return 1 / std::sqrt(static_cast<float>(head_dim)); }
+  [[nodiscard]] AttentionParams params() const { return {scale(), window, softcap}; }
 };
 
 // Sequences that go through one backend in steps of any cut; no rotation, so the inputs are the
@@ -67,7 +70,7 @@ class Layer {
     Matrix out(qkv.rows, shape_.num_q_heads * shape_.head_dim);
     ops_->BeginStep(batch.view());
     ops_->RopeAndStoreKv(qkv.view(), shape_.num_q_heads, {}, kv_);
-    ops_->Attention(qkv.view().Columns(0, out.cols), shape_.num_q_heads, shape_.scale(), kv_,
+    ops_->Attention(qkv.view().Columns(0, out.cols), shape_.num_q_heads, shape_.params(), kv_,
                     out.view());
     ASSERT_TRUE(ops_->Finish().ok());
     token = 0;
@@ -118,8 +121,8 @@ void ExpectAttention(const Shape& shape, Matrix& input, std::span<const float> c
   const float* values = keys + shape.num_kv_heads * dim;
   const std::span<float> q =
       input.row(position).subspan(static_cast<size_t>(head * dim), static_cast<size_t>(dim));
-  const std::vector<double> expected = reference::Attend(q, keys, values, input.cols, position + 1,
-                                                         static_cast<double>(shape.scale()));
+  const std::vector<double> expected =
+      reference::Attend(q, keys, values, input.cols, position, shape.params());
   // A score is a chain of head_dim roundings of at most the sum of its terms' magnitudes; its error
   // moves the weight by as much, twice (numerator and sum). The weighted sum is a chain of 256,
   // then one combination a partition.
@@ -135,8 +138,10 @@ void ExpectAttention(const Shape& shape, Matrix& input, std::span<const float> c
     }
     score = std::max(score, magnitude * static_cast<double>(shape.scale()));
   }
-  const double bound =
-      largest * 0x1p-24 * (2 * (dim + 2) * score + 256 + 8.0 * (position / 256.0 + 1));
+  // A cap adds 4 roundings of at most itself, and only shrinks what errors it is given.
+  const double bound = largest * 0x1p-24 *
+                       (2 * (dim + 2) * score + 8.0 * static_cast<double>(shape.softcap) + 256 +
+                        8.0 * (position / 256.0 + 1));
   for (int32_t d = 0; d < dim; ++d) {
     ASSERT_NEAR(output.row(position)[static_cast<size_t>(head * dim + d)],
                 expected[static_cast<size_t>(d)], bound)
@@ -197,7 +202,47 @@ TEST_P(AttentionOf, BitsDoNotDependOnChunksNeighboursThreadsOrForm) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionOf,
                          testing::Values(Shape{9, 3, 64, 16}, Shape{4, 4, 40, 32},
                                          Shape{8, 1, 128, 16}, Shape{14, 1, 80, 16},
-                                         Shape{2, 2, 18, 16}, Shape{5, 1, 256, 48}));
+                                         Shape{2, 2, 18, 16}, Shape{5, 1, 256, 48},
+                                         Shape{9, 3, 64, 16, 100}, Shape{4, 1, 256, 16, 256},
+                                         Shape{6, 2, 40, 16, 1}, Shape{8, 1, 64, 32, 270, 3},
+                                         Shape{4, 4, 18, 16, 0, 0.5F}));
+
+// With one thread a plan has whole tiles, with many few are cut by partition: both start at the
+// window's first partition.
+TEST(Attention, AWindowFarBehindTheContextsEndGivesEqualBitsHoweverThePlanIsCut) {
+  const Shape shape{2, 1, 64, 16, 300};
+  Matrix input(1500, shape.qkv_cols(), 3);
+  const std::vector<float> cached = Halfs(input.data);
+  Layer whole({BestCpuIsa(), 1}, shape, {input});
+  Layer cut({BestCpuIsa(), 4}, shape, {input});
+  for (Layer* layer : {&whole, &cut}) {
+    layer->Step(std::vector<int32_t>{1490});
+    for (int i = 0; i < 10; ++i) layer->Step(std::vector<int32_t>{1});
+  }
+  EXPECT_EQ(whole.outputs()[0].data, cut.outputs()[0].data);
+  for (const int32_t position : {298, 299, 300, 1023, 1200, 1499})
+    ExpectAttention(shape, input, cached, cut.outputs()[0], position, 1);
+}
+
+// What lies before the window is not read: not its scores, not its values.
+TEST(Attention, NanBehindTheWindowIsNotSeen) {
+  const Shape shape{9, 3, 64, 16, 20};
+  Matrix clean(60, shape.qkv_cols(), 1);
+  Matrix dirty = clean;
+  for (float& v : dirty.row(10)) v = std::numeric_limits<float>::quiet_NaN();
+  for (const CpuIsa isa : CpuForms()) {
+    SCOPED_TRACE(CpuIsaName(isa));
+    Layer expected({isa, 1}, shape, {clean});
+    expected.RunInChunks(60);
+    Layer layer({isa, 2}, shape, {dirty});
+    layer.RunInChunks(60);
+    EXPECT_TRUE(std::isnan(layer.outputs()[0].row(10)[0]));
+    EXPECT_TRUE(std::isnan(layer.outputs()[0].row(29)[0]));
+    for (int32_t p = 30; p < 60; ++p) {
+      EXPECT_TRUE(std::ranges::equal(layer.outputs()[0].row(p), expected.outputs()[0].row(p))) << p;
+    }
+  }
+}
 
 // The largest scores of an earlier partition dwarf those of the later ones, and the other way
 // round.

@@ -26,7 +26,7 @@ TEST_P(EmbedOf, IsTheDequantisedRowRoundedOnce) {
     batch.SetTokens(tokens);
     Matrix out(static_cast<int32_t>(tokens.size()), cols);
     ops->BeginStep(batch.view());
-    ops->Embed(table, out.view());
+    ops->Embed(table, 1, out.view());
     ASSERT_TRUE(ops->Finish().ok());
     for (size_t i = 0; i < expected.size(); ++i)
       ASSERT_EQ(out.data[i], static_cast<float>(expected[i])) << i;
@@ -41,6 +41,26 @@ INSTANTIATE_TEST_SUITE_P(DTypes, EmbedOf,
                          [](const auto& info) {
                            return std::string(GetDTypeInfo(info.param).name);
                          });
+
+TEST(Embed, ScaleMultipliesEveryValueAfterItIsRounded) {
+  const std::vector<float> values = RandomFloats(kVocab * 40, 1);
+  const WeightView table{DType::kF32, kVocab, 40, values.data()};
+  const std::vector<int32_t> tokens = {7, 0, 7};
+  for (const CpuSetting& setting : CpuSettings()) {
+    SCOPED_TRACE(ToString(setting));
+    const auto ops = MakeCpuOps(setting);
+    StepBatch batch;
+    batch.AddRow(3, 0, {});
+    batch.SetTokens(tokens);
+    Matrix out(3, 40);
+    ops->BeginStep(batch.view());
+    ops->Embed(table, 25.3F, out.view());
+    ASSERT_TRUE(ops->Finish().ok());
+    const std::vector<double> expected = reference::Embed(table, tokens, 25.3F);
+    for (size_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(out.data[i], static_cast<float>(expected[i])) << i;
+  }
+}
 
 TEST(Embed, MinusOneIsTheTokenLastSampledInTheRowsSlot) {
   const std::vector<float> table_values = RandomFloats(kVocab * 4, 1);
@@ -72,7 +92,7 @@ TEST(Embed, MinusOneIsTheTokenLastSampledInTheRowsSlot) {
   next.SetTokens(std::vector<int32_t>{-1, -1});
   Matrix out(2, 4);
   ops->BeginStep(next.view());
-  ops->Embed(table, out.view());
+  ops->Embed(table, 1, out.view());
   ASSERT_TRUE(ops->Finish().ok());
   for (size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(out.data[i], table_values[33 * 4 + i]);
@@ -89,7 +109,7 @@ TEST(Embed, ATokenOutsideTheTableFailsTheStep) {
   batch.SetTokens(std::vector<int32_t>{kVocab});
   Matrix out(1, 4);
   ops->BeginStep(batch.view());
-  ops->Embed(table, out.view());
+  ops->Embed(table, 1, out.view());
   EXPECT_EQ(ops->Finish().message(), "token id is 50; the embedding table has 50 rows");
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 namespace sluice::reference {
@@ -206,34 +207,46 @@ std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView>
   return MatMulOver(x, parts, residual, Activations::kMagnitude);
 }
 
-std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight, double eps) {
+std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight,
+                            const NormParams& params, const Tensor& residual) {
+  const int32_t group = params.group > 0 ? params.group : x.cols;
   std::vector<double> out;
   for (int32_t r = 0; r < x.rows; ++r) {
-    double squares = 0;
-    for (int32_t i = 0; i < x.cols; ++i) squares += static_cast<double>(x.row(r)[i]) * x.row(r)[i];
-    const double factor = 1 / std::sqrt(squares / x.cols + eps);
-    for (int32_t i = 0; i < x.cols; ++i)
-      out.push_back(x.row(r)[i] * factor * weight[static_cast<size_t>(i)]);
-  }
-  return out;
-}
-
-std::vector<double> SiluMul(const Tensor& gate_up) {
-  const int32_t ffn_dim = gate_up.cols / 2;
-  std::vector<double> out;
-  for (int32_t t = 0; t < gate_up.rows; ++t) {
-    for (int32_t f = 0; f < ffn_dim; ++f) {
-      const double z = gate_up.row(t)[f];
-      out.push_back(z / (1 + std::exp(-z)) * gate_up.row(t)[ffn_dim + f]);
+    for (int32_t begin = 0; begin < x.cols; begin += group) {
+      double squares = 0;
+      for (int32_t i = begin; i < begin + group; ++i)
+        squares += static_cast<double>(x.row(r)[i]) * x.row(r)[i];
+      const double factor = 1 / std::sqrt(squares / group + params.eps);
+      for (int32_t i = begin; i < begin + group; ++i) {
+        const double added = residual.data != nullptr ? residual.row(r)[i] : 0;
+        out.push_back(x.row(r)[i] * factor * weight[static_cast<size_t>(i)] + added);
+      }
     }
   }
   return out;
 }
 
-std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens) {
+std::vector<double> GateMul(const Tensor& gate_up, Activation activation) {
+  const int32_t ffn_dim = gate_up.cols / 2;
+  std::vector<double> out;
+  for (int32_t t = 0; t < gate_up.rows; ++t) {
+    for (int32_t f = 0; f < ffn_dim; ++f) {
+      const double z = gate_up.row(t)[f];
+      // 1 + tanh(u) = 2 / (1 + exp(-2u)), without the cancellation.
+      const double u = std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z);
+      const double exponent = activation == Activation::kSilu ? -z : -2 * u;
+      out.push_back(z / (1 + std::exp(exponent)) * gate_up.row(t)[ffn_dim + f]);
+    }
+  }
+  return out;
+}
+
+double SoftCap(double x, double cap) { return cap * std::tanh(x / cap); }
+
+std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens, double scale) {
   std::vector<double> out;
   for (const int32_t token : tokens) {
-    for (int64_t c = 0; c < table.cols; ++c) out.push_back(Element(table, token, c));
+    for (int64_t c = 0; c < table.cols; ++c) out.push_back(scale * Element(table, token, c));
   }
   return out;
 }
@@ -263,26 +276,43 @@ std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, 
 }
 
 std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
-                           int64_t stride, int32_t context, double scale) {
-  std::vector<double> scores(static_cast<size_t>(context));
-  double top = -std::numeric_limits<double>::infinity();
-  for (int32_t p = 0; p < context; ++p) {
+                           int64_t stride, int32_t position, const AttentionParams& params) {
+  const int32_t first = params.window > 0 ? std::max(position - params.window + 1, 0) : 0;
+  std::vector<double> scores;
+  for (int32_t p = first; p <= position; ++p) {
     double dot = 0;
     for (size_t d = 0; d < q.size(); ++d)
       dot += static_cast<double>(q[d]) * keys[p * stride + static_cast<int64_t>(d)];
-    scores[static_cast<size_t>(p)] = dot * scale;
-    top = std::max(top, dot * scale);
+    dot *= params.scale;
+    scores.push_back(params.softcap > 0 ? SoftCap(dot, params.softcap) : dot);
   }
+  const double top = *std::ranges::max_element(scores);
   double sum = 0;
   std::vector<double> out(q.size());
-  for (int32_t p = 0; p < context; ++p) {
-    const double weight = std::exp(scores[static_cast<size_t>(p)] - top);
+  for (int32_t p = first; p <= position; ++p) {
+    const double weight = std::exp(scores[static_cast<size_t>(p - first)] - top);
     sum += weight;
     for (size_t d = 0; d < q.size(); ++d)
       out[d] += weight * values[p * stride + static_cast<int64_t>(d)];
   }
   for (double& value : out) value /= sum;
   return out;
+}
+
+std::vector<Choice> ChooseExperts(std::span<const float> logits, int32_t num_used,
+                                  bool renormalise) {
+  std::vector<Choice> choices;
+  for (size_t e = 0; e < logits.size(); ++e)
+    choices.push_back({static_cast<int32_t>(e), std::exp(static_cast<double>(logits[e]))});
+  std::ranges::stable_sort(choices, [&](const Choice& a, const Choice& b) {
+    return logits[static_cast<size_t>(a.expert)] > logits[static_cast<size_t>(b.expert)];
+  });
+  double sum = 0;
+  const auto used = static_cast<size_t>(num_used);
+  for (size_t i = 0; i < (renormalise ? used : choices.size()); ++i) sum += choices[i].weight;
+  choices.resize(used);
+  for (Choice& choice : choices) choice.weight /= sum;
+  return choices;
 }
 
 }  // namespace sluice::reference

@@ -39,18 +39,29 @@ std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView>
                                     const Tensor& residual = {});
 
 // [rows, cols]
-std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight, double eps);
+std::vector<double> RmsNorm(const Tensor& x, std::span<const float> weight,
+                            const NormParams& params, const Tensor& residual = {});
 // [T, F] from [T, 2F]
-std::vector<double> SiluMul(const Tensor& gate_up);
+std::vector<double> GateMul(const Tensor& gate_up, Activation activation);
+double SoftCap(double x, double cap);
 // [T, D]
-std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens);
+std::vector<double> Embed(const WeightView& table, std::span<const int32_t> tokens,
+                          double scale = 1);
 // qkv with its q and k heads rotated. [T, (Hq + 2 Hkv) * H]
 std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, int32_t num_q_heads,
                          int32_t num_kv_heads, int32_t head_dim, const RopeParams& rope);
-// Softmax attention of one query vector over the first `context` positions. keys, values: [>=
-// context][stride], the head at offset 0. Returns [head_dim].
+// Softmax attention of one query vector at `position` over the positions it sees. keys, values: [>
+// position][stride], the head at offset 0. Returns [head_dim].
 std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
-                           int64_t stride, int32_t context, double scale);
+                           int64_t stride, int32_t position, const AttentionParams& params);
+
+// The experts that one row of logits chooses, best first, with their weights.
+struct Choice {
+  int32_t expert = 0;
+  double weight = 0;
+};
+std::vector<Choice> ChooseExperts(std::span<const float> logits, int32_t num_used,
+                                  bool renormalise);
 
 // The raw log-softmax of a row of logits; NaN counts as -infinity.
 std::vector<double> LogSoftmax(std::span<const float> logits);

@@ -101,7 +101,7 @@ TEST_P(RopeOf, StoresValuesAsTheNearestHalf) {
     std::fill(q.data.begin(), q.data.end(), 0.0F);
     Matrix out(1, q.cols);
     run.ops->BeginStep(batch.view());
-    run.ops->Attention(q.view(), shape.num_q_heads, 1, run.kv, out.view());
+    run.ops->Attention(q.view(), shape.num_q_heads, {.scale = 1}, run.kv, out.view());
     ASSERT_TRUE(run.ops->Finish().ok());
     const int32_t group = shape.num_q_heads / shape.num_kv_heads;
     for (int32_t i = 0; i < q.cols; ++i) {

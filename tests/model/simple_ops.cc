@@ -93,23 +93,30 @@ absl::Status SimpleOps::AllocateSlots(int32_t max_rows, int32_t /*vocab_size*/) 
   return absl::OkStatus();
 }
 
-void SimpleOps::Embed(const WeightView& table, Tensor out) {
+void SimpleOps::Embed(const WeightView& table, float scale, Tensor out) {
   for (int32_t r = 0; r < batch_.num_rows; ++r) {
     for (int32_t t = batch_.row_begin[r]; t < batch_.row_begin[r + 1]; ++t) {
       const int32_t token =
           batch_.tokens[t] >= 0 ? batch_.tokens[t] : last_tokens_[batch_.slots[r]];
       DequantizeRow(table, token, out.row(t));
+      for (int32_t i = 0; i < out.cols; ++i) out.row(t)[i] *= scale;
     }
   }
 }
 
-void SimpleOps::RmsNorm(Tensor x, Vector weight, float eps, Tensor out) {
+void SimpleOps::RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+                        Tensor out) {
+  const int32_t group = params.group > 0 ? params.group : x.cols;
   for (int32_t r = 0; r < x.rows; ++r) {
-    double squares = 0;
-    for (int32_t i = 0; i < x.cols; ++i) squares += double{x.row(r)[i]} * x.row(r)[i];
-    const double scale = 1 / std::sqrt(squares / x.cols + eps);
-    for (int32_t i = 0; i < x.cols; ++i)
-      out.row(r)[i] = static_cast<float>(x.row(r)[i] * scale * weight.data[i]);
+    for (int32_t begin = 0; begin < x.cols; begin += group) {
+      double squares = 0;
+      for (int32_t i = begin; i < begin + group; ++i) squares += double{x.row(r)[i]} * x.row(r)[i];
+      const double scale = 1 / std::sqrt(squares / group + params.eps);
+      for (int32_t i = begin; i < begin + group; ++i) {
+        const double added = residual.data != nullptr ? residual.row(r)[i] : 0;
+        out.row(r)[i] = static_cast<float>(x.row(r)[i] * scale * weight.data[i] + added);
+      }
+    }
   }
 }
 
@@ -166,27 +173,30 @@ void SimpleOps::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams
   }
 }
 
-void SimpleOps::Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
-                          Tensor out) {
+void SimpleOps::Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params,
+                          const KvLayer& kv, Tensor out) {
   const int32_t head_dim = kv.head_dim;
   std::vector<double> scores;
   for (int32_t r = 0; r < batch_.num_rows; ++r) {
     for (int32_t t = batch_.row_begin[r]; t < batch_.row_begin[r + 1]; ++t) {
       const int32_t context = batch_.positions[t] + 1;
+      const int32_t first = params.window > 0 ? std::max(context - params.window, 0) : 0;
       for (int32_t h = 0; h < num_q_heads; ++h) {
         const int32_t kv_head = h / (num_q_heads / kv.num_kv_heads);
         scores.assign(context, 0);
-        for (int32_t p = 0; p < context; ++p) {
+        for (int32_t p = first; p < context; ++p) {
           const float* key = KvAt(kv, r, p) + kv_head * head_dim;
           for (int32_t i = 0; i < head_dim; ++i)
             scores[p] += double{q.row(t)[h * head_dim + i]} * key[i];
-          scores[p] *= scale;
+          scores[p] *= params.scale;
+          if (params.softcap > 0)
+            scores[p] = params.softcap * std::tanh(scores[p] / params.softcap);
         }
-        const double max = *std::max_element(scores.begin(), scores.end());
+        const double max = *std::max_element(scores.begin() + first, scores.end());
         double sum = 0;
-        for (double& s : scores) sum += s = std::exp(s - max);
+        for (int32_t p = first; p < context; ++p) sum += scores[p] = std::exp(scores[p] - max);
         std::vector<double> mixed(head_dim);
-        for (int32_t p = 0; p < context; ++p) {
+        for (int32_t p = first; p < context; ++p) {
           const float* value = KvAt(kv, r, p) + (kv.num_kv_heads + kv_head) * head_dim;
           for (int32_t i = 0; i < head_dim; ++i) mixed[i] += scores[p] * value[i];
         }
@@ -197,13 +207,21 @@ void SimpleOps::Attention(Tensor q, int32_t num_q_heads, float scale, const KvLa
   }
 }
 
-void SimpleOps::SiluMul(Tensor gate_up, Tensor out) {
+void SimpleOps::GateMul(Tensor gate_up, Activation activation, Tensor out) {
   for (int32_t r = 0; r < gate_up.rows; ++r) {
     for (int32_t f = 0; f < out.cols; ++f) {
-      const double gate = gate_up.row(r)[f];
-      out.row(r)[f] =
-          static_cast<float>(gate / (1 + std::exp(-gate)) * gate_up.row(r)[out.cols + f]);
+      const double z = gate_up.row(r)[f];
+      const double gelu = z / 2 * (1 + std::tanh(0.7978845608028654 * (z + 0.044715 * z * z * z)));
+      const double gate = activation == Activation::kSilu ? z / (1 + std::exp(-z)) : gelu;
+      out.row(r)[f] = static_cast<float>(gate * gate_up.row(r)[out.cols + f]);
     }
+  }
+}
+
+void SimpleOps::SoftCap(Tensor x, float cap) {
+  for (int32_t r = 0; r < x.rows; ++r) {
+    for (int32_t i = 0; i < x.cols; ++i)
+      x.row(r)[i] = static_cast<float>(cap * std::tanh(double{x.row(r)[i]} / cap));
   }
 }
 

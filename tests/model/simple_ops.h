@@ -16,6 +16,8 @@ namespace sluice {
 class SimpleOps final : public Ops {
  public:
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
+  absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
+                                      int32_t num_experts) override;
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
@@ -24,14 +26,21 @@ class SimpleOps final : public Ops {
   absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
   void BeginStep(const BatchView& batch) override { batch_ = batch; }
   void InitSlot(const SlotView& /*slot*/) override {}
-  void Embed(const WeightView& table, Tensor out) override;
-  void RmsNorm(Tensor x, Vector weight, float eps, Tensor out) override;
+  void Embed(const WeightView& table, float scale, Tensor out) override;
+  void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+               Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
   void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                       const KvLayer& kv) override;
-  void Attention(Tensor q, int32_t num_q_heads, float scale, const KvLayer& kv,
+  void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params, const KvLayer& kv,
                  Tensor out) override;
-  void SiluMul(Tensor gate_up, Tensor out) override;
+  void GateMul(Tensor gate_up, Activation activation, Tensor out) override;
+  void SoftCap(Tensor x, float cap) override;
+  void RouteExperts(Tensor logits, bool renormalise, const Routing& routing) override;
+  void GatherPlaces(Tensor x, const Routing& routing, Tensor out) override;
+  void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) override;
+  void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) override;
+  void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) override;
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;
@@ -43,6 +52,7 @@ class SimpleOps final : public Ops {
 
   BatchView batch_;
   std::deque<std::vector<WeightView>> linears_;
+  std::deque<std::vector<Linear>> experts_;
   std::deque<std::vector<float>> memory_;
   std::vector<int32_t> last_tokens_;  // by slot
 };

@@ -83,7 +83,14 @@ size_t FakeService::num_cancels(CallId id) {
 }
 
 CallId FakeService::Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) {
-  Call call{.request = std::move(request), .queue = queue, .tag = tag};
+  return Start({.request = std::move(request), .queue = queue, .tag = tag});
+}
+
+CallId FakeService::Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) {
+  return Start({.embed = std::move(request), .queue = queue, .tag = tag});
+}
+
+CallId FakeService::Start(Call call) {
   {
     const MutexLock lock(mutex_);
     call.id = 1000 + calls_.size();

@@ -23,6 +23,7 @@ class FakeService final : public Service {
   struct Call {
     CallId id = 0;
     GenerateRequest request;
+    EmbedRequest embed;
     EventQueue* queue = nullptr;
     StreamTag tag = 0;
 
@@ -34,7 +35,7 @@ class FakeService final : public Service {
 
   ~FakeService() override;
 
-  // Runs inside Generate, before it returns.
+  // Runs inside Generate and Embed, before it returns.
   std::function<void(const Call&)> script;
   // Whether Cancel is answered with an End, as the engine does.
   std::atomic<bool> end_on_cancel{true};
@@ -52,6 +53,7 @@ class FakeService final : public Service {
   [[nodiscard]] size_t num_cancels(CallId id);
 
   CallId Generate(GenerateRequest request, EventQueue* queue, StreamTag tag) override;
+  CallId Embed(EmbedRequest request, EventQueue* queue, StreamTag tag) override;
   void Cancel(CallId call) override;
   absl::StatusOr<TokenizeResult> Tokenize(const TokenizeRequest& request) const override;
   absl::StatusOr<Text> Detokenize(const std::string& model,
@@ -64,6 +66,8 @@ class FakeService final : public Service {
   bool Drained() const override { return true; }
 
  private:
+  CallId Start(Call call);
+
   Mutex mutex_;
   CondVar changed_;
   std::vector<Call> calls_ ABSL_GUARDED_BY(mutex_);

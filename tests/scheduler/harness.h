@@ -53,6 +53,8 @@ class Harness {
     simulated.kv_block_tokens = config.kv_block_tokens;
     simulated.num_kv_blocks = config.num_kv_blocks;
     simulated.max_steps_in_flight = config.max_steps_in_flight;
+    simulated.whole_prompts = config.whole_prompts;
+    simulated.keeps_kv = config.keeps_kv;
     simulated.expected_tokens = [this](SequenceId id) -> std::span<const TokenId> {
       return expected_[id];
     };

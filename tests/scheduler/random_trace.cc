@@ -16,14 +16,13 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kBlockTokens = 4, kMaxRows = 6, kMaxStepTokens = 20, kMaxModelLen = 90,
-                  kVocab = 40;
+constexpr int32_t kBlockTokens = 4, kMaxRows = 6, kMaxModelLen = 90, kVocab = 40;
 constexpr TokenId kStopToken = 7;
 
 struct Live {
   std::vector<TokenId> tokens;  // prompt, then all the output it could ever have
   int32_t num_prompt_tokens = 0, num_output_tokens = 0, max_output_tokens = 0, priority = 0;
-  bool may_stop = false, prompt_is_computed = false;
+  bool may_stop = false, prompt_is_computed = false, pooled = false;
   SequenceId leader = 0;
   uint64_t admission = 0;  // order of the first row; 0: none yet
 };
@@ -36,6 +35,7 @@ class Trace {
  private:
   uint64_t Random(uint64_t bound) { return random_() % bound; }
   bool OneIn(uint64_t n) { return Random(n) == 0; }
+  [[nodiscard]] int32_t MaxStepTokens() const { return options_.whole_prompts ? 96 : 20; }
 
   void Arrive();
   std::vector<TokenId> MakePrompt(uint64_t tenant);
@@ -76,7 +76,7 @@ Trace::Trace(const TraceOptions& options) : options_(options), random_(options.s
   XXH3_64bits_reset(hash_.get());
   SchedulerConfig config;
   config.max_rows = kMaxRows;
-  config.max_step_tokens = kMaxStepTokens;
+  config.max_step_tokens = MaxStepTokens();
   config.kv_block_tokens = kBlockTokens;
   config.num_kv_blocks = options.num_kv_blocks;
   config.max_model_len = kMaxModelLen;
@@ -84,6 +84,8 @@ Trace::Trace(const TraceOptions& options) : options_(options), random_(options.s
   config.max_waiting_tokens = 300;
   config.max_steps_in_flight = options.steps_in_flight;
   config.prefix_cache = options.prefix_cache;
+  config.whole_prompts = options.whole_prompts;
+  config.keeps_kv = options.keeps_kv;
   scheduler_ = std::make_unique<Scheduler>(config);
 
   SimulatedExecutorConfig simulated;
@@ -91,6 +93,8 @@ Trace::Trace(const TraceOptions& options) : options_(options), random_(options.s
   simulated.kv_block_tokens = kBlockTokens;
   simulated.num_kv_blocks = options.num_kv_blocks;
   simulated.max_steps_in_flight = options.steps_in_flight;
+  simulated.whole_prompts = options.whole_prompts;
+  simulated.keeps_kv = options.keeps_kv;
   simulated.output_token = [](SequenceId id, int32_t index) {
     return HashedToken(id, index, kVocab);
   };
@@ -164,6 +168,10 @@ void Trace::Arrive() {
       spec.resume_output_tokens.push_back(static_cast<TokenId>(Random(kVocab)));
     }
   }
+  // Drawn only where there are such sequences: the other traces stay what they were.
+  spec.pooled =
+      options_.pooled_of_ten > 0 && Random(10) < static_cast<uint64_t>(options_.pooled_of_ten);
+  if (spec.pooled) spec.resume_output_tokens.clear();
   const uint64_t num_choices = OneIn(6) ? 2 + Random(3) : 1;
   SequenceId leader = 0;
   for (uint64_t choice = 0; choice < num_choices; ++choice) {
@@ -181,14 +189,18 @@ bool Trace::AddOne(SequenceSpec spec) {
   live.tokens.insert(live.tokens.end(), spec.resume_output_tokens.begin(),
                      spec.resume_output_tokens.end());
   live.num_output_tokens = static_cast<int32_t>(spec.resume_output_tokens.size());
-  live.max_output_tokens = std::min(
-      spec.max_output_tokens,
-      std::min(kMaxModelLen, options_.num_kv_blocks * kBlockTokens) - live.num_prompt_tokens);
+  const int32_t room =
+      (options_.keeps_kv ? std::min(kMaxModelLen, options_.num_kv_blocks * kBlockTokens)
+                         : kMaxModelLen) -
+      live.num_prompt_tokens;
+  live.pooled = spec.pooled;
+  live.max_output_tokens =
+      spec.pooled ? (room >= 0 ? 1 : 0) : std::min(spec.max_output_tokens, room);
   live.priority = spec.priority;
   live.may_stop = !spec.sampling->stop_token_ids.empty();
   live.leader = options_.prefix_cache && spec.read_prefix_cache ? spec.leader : 0;
   // The executor may compute tokens beyond a stop token, planned ahead of it.
-  for (int32_t i = live.num_output_tokens; i < live.max_output_tokens; ++i) {
+  for (int32_t i = live.num_output_tokens; i < live.max_output_tokens && !spec.pooled; ++i) {
     live.tokens.push_back(HashedToken(spec.id, i, kVocab));
   }
   const SequenceId id = spec.id;
@@ -246,7 +258,7 @@ void Trace::Plan() {
 }
 
 void Trace::CheckPlan(const BatchPlan& plan) {
-  Expect(plan.num_tokens() <= kMaxStepTokens, "more tokens than the budget");
+  Expect(plan.num_tokens() <= MaxStepTokens(), "more tokens than the budget");
   Expect(plan.num_rows() <= kMaxRows, "more rows than allowed");
   std::vector<SequenceId> ids;
   for (const Row& row : plan.rows) {
@@ -306,6 +318,14 @@ void Trace::TakeUpdate(const SequenceUpdate& update) {
   if (!Expect(it != live_.end(), "an update for a sequence that has ended")) return;
   Live& live = it->second;
   bool stopped = false;
+  if (live.pooled && update.finished == FinishReason::kStop) {
+    Expect(update.tokens.empty() && update.pooled == HashedVector(update.sequence, 8),
+           "a wrong vector");
+    Expect(live.prompt_is_computed, "a vector of a piece of a prompt");
+    ++summary_.num_pooled;
+    live_.erase(it);
+    return;
+  }
   for (const SampledToken& sampled : update.tokens) {
     Expect(!stopped && live.num_output_tokens < live.max_output_tokens, "a token beyond the end");
     Expect(sampled.token == live.tokens[live.num_prompt_tokens + live.num_output_tokens],

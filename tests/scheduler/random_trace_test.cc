@@ -75,6 +75,46 @@ INSTANTIATE_TEST_SUITE_P(Loads, RandomTrace, testing::ValuesIn(kLoads), [](const
                      info.param.prefix_cache ? "With" : "Without", info.param.num_kv_blocks);
 });
 
+struct PooledLoad {
+  int pooled_of_ten;
+  bool whole_prompts, keeps_kv, prefix_cache;
+  const char* name;
+};
+constexpr std::array<PooledLoad, 4> kPooledLoads = {{{4, false, true, true, "SomePooled"},
+                                                     {10, false, true, true, "ChunkedPrompts"},
+                                                     {10, true, true, false, "WholePrompts"},
+                                                     {10, true, false, false, "WithoutKv"}}};
+
+class PooledTrace : public testing::TestWithParam<PooledLoad> {};
+
+TEST_P(PooledTrace, KeepsEveryInvariant) {
+  const PooledLoad& load = GetParam();
+  for (const int steps_in_flight : {1, 2}) {
+    TraceOptions options;
+    options.seed = 20261123;
+    options.num_steps = kTotalSteps / 40;
+    options.steps_in_flight = steps_in_flight;
+    options.prefix_cache = load.prefix_cache;
+    options.pooled_of_ten = load.pooled_of_ten;
+    options.whole_prompts = load.whole_prompts;
+    options.keeps_kv = load.keeps_kv;
+    const TraceSummary summary = RunTrace(options);
+    ASSERT_EQ(summary.error, "") << "seed " << options.seed;
+    EXPECT_EQ(summary.num_added, summary.num_stopped + summary.num_length + summary.num_pooled +
+                                     summary.num_deadline + summary.num_cancelled +
+                                     summary.num_finished);
+    for (const int64_t count : {summary.num_pooled, summary.num_full, summary.num_unfit,
+                                summary.num_deadline, summary.num_cancelled}) {
+      EXPECT_GT(count, 0);
+    }
+    EXPECT_EQ(summary.num_length > 0, load.pooled_of_ten < 10);
+    EXPECT_EQ(summary.stats.prefix_hits > 0, load.prefix_cache);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Loads, PooledTrace, testing::ValuesIn(kPooledLoads),
+                         [](const auto& info) { return std::string(info.param.name); });
+
 TraceOptions ShortTrace() {
   TraceOptions options;
   options.seed = 7;

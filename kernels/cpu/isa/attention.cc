@@ -1,20 +1,22 @@
-// PagedAttention over f16 KV blocks:
-//   out[t,h] = softmax(scale * q[t,h] . K[0..position]) V[0..position].
+// PagedAttention over f16 KV blocks, positions p in (position - window, position]:
+//   out[t,h] = softmax(cap(scale * q[t,h] . K[p])) V[p].
 //
 // Layout: kv_layout.h. The arithmetic of one tile in one partition: attention_tile.h.
 //
 // Order: a query vector's score is one fma chain over d ascending; a partition of 256 absolute
 // positions gives its maximum, the sum of its exponentials (16 lanes = position mod 16, ascending,
 // then the tree of vec.h) and the weighted V (one fma chain over positions ascending); partitions
-// combine ascending. A vector's chains depend on nothing but its own q, position and KV, so tiles,
-// chunks, threads and splitting cannot change a bit.
+// combine ascending; a window only narrows what a vector sees of a partition. A vector's chains
+// depend on nothing but its own q, position and KV, so tiles, chunks, threads and splitting cannot
+// change a bit.
 //
 // Work: a tile is up to kAttentionTile query vectors (token, head) of one row that share a KV head,
 // so that each K and V value loaded serves all of them. Items are (KV head, tile), or with few rows
 // (KV head, tile, partition) followed by a combining command: the same partial results, taken from
 // memory instead of from cache.
 //
-// Bytes: a tile reads 4 * H * context of KV, so decode moves T * Hkv * 4 * H * context.
+// Bytes: a tile reads 4 * H * context of KV (the window's, if there is one, and only the sub-blocks
+// that one of its vectors sees), so decode moves T * Hkv * 4 * H * context.
 // FLOPs: 4 * Hq * H * context a token.
 // Decode with few heads a KV head is bound by reading and converting KV (DRAM once the batch's KV
 // leaves L3), prefill by the FMA pipes: 101 ms of CPU time for 512 causal tokens, 30 layers of 9/3
@@ -53,7 +55,7 @@ void LoadQueries(const AttentionArgs& args, const AttentionTile& tile, int kv_he
                  Partition& part) {
   const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
   const int head_dim = part.head_dim;
-  const F32x16 scale = Broadcast(args.scale);
+  const F32x16 scale = Broadcast(args.params.scale);
   int64_t token = args.batch->row_begin[tile.row] + tile.first_query / group;
   int32_t in_group = tile.first_query % group;
   for (int m = 0; m < tile.num_queries; ++m) {
@@ -71,24 +73,35 @@ void LoadQueries(const AttentionArgs& args, const AttentionTile& tile, int kv_he
   }
 }
 
+SLUICE_INLINE int Clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+// What each query sees of the partition that starts at position `begin`.
+void FindRanges(int32_t begin, int32_t window, int num_queries, Partition& part) {
+  part.first_block = kSubBlocks;
+  part.num_positions = 0;
+  for (int m = 0; m < num_queries; ++m) {
+    const int limit = Clamp(part.position[m] + 1 - begin, 0, kAttentionPartition);
+    const int lower = window > 0 ? Clamp(part.position[m] + 1 - window - begin, 0, limit) : 0;
+    part.lower[m] = lower;
+    part.limit[m] = limit;
+    if (lower == limit) continue;
+    part.num_positions = limit > part.num_positions ? limit : part.num_positions;
+    part.first_block = lower / kLanes < part.first_block ? lower / kLanes : part.first_block;
+  }
+}
+
 // The states of the tile's queries over partition number `index`.
 void AttendPartition(const AttentionArgs& args, const AttentionTile& tile, int kv_head, int index,
                      Partition& part, float* states) {
   const int32_t begin = index * kAttentionPartition;
-  part.num_positions = 0;
-  for (int m = 0; m < tile.num_queries; ++m) {
-    int limit = part.position[m] + 1 - begin;
-    limit = limit < kAttentionPartition ? limit : kAttentionPartition;
-    part.limit[m] = limit;
-    part.num_positions = limit > part.num_positions ? limit : part.num_positions;
-  }
+  FindRanges(begin, args.params.window, tile.num_queries, part);
   const int32_t* blocks = args.batch->blocks + args.batch->block_begin[tile.row];
   const int num_sub_blocks = (part.num_positions + kLanes - 1) / kLanes;
-  for (int b = 0; b < num_sub_blocks; ++b) {
+  for (int b = part.first_block; b < num_sub_blocks; ++b) {
     part.sub_blocks[b] = KvSubBlock(args.kv, blocks, kv_head, begin + b * kKvSubBlock);
   }
   // Reading two at a time past the end stays inside the last sub-block.
-  for (int b = num_sub_blocks; b < num_sub_blocks + 2 && num_sub_blocks > 0; ++b) {
+  for (int b = num_sub_blocks; b < num_sub_blocks + 3 && num_sub_blocks > 0; ++b) {
     part.sub_blocks[b] = part.sub_blocks[num_sub_blocks - 1];
   }
   for (int first = 0; first < tile.num_queries; first += kMaxQueries) {
@@ -113,8 +126,8 @@ void WriteOutput(const Partition& part, int num_queries, float* states) {
 SLUICE_INLINE float* Partials(const AttentionArgs& args, const AttentionTile& tile, int kv_head,
                               int partition) {
   const int64_t state_floats = 2 * kLanes + KvPaddedDim(args.kv.head_dim);
-  const int64_t first =
-      tile.first_partial + int64_t{partition} * args.kv.num_kv_heads * tile.num_queries;
+  const int64_t first = tile.first_partial + int64_t{partition - tile.first_partition} *
+                                                 args.kv.num_kv_heads * tile.num_queries;
   return args.partials + (first + int64_t{kv_head} * tile.num_queries) * state_floats;
 }
 
@@ -131,6 +144,7 @@ void AttendTiles(const AttentionArgs& args, int64_t begin, int64_t end, const Wo
   Partition part;
   part.head_dim = args.kv.head_dim;
   part.padded_dim = padded_dim;
+  part.softcap = args.params.softcap;
   for (int64_t item = begin; item < end; ++item) {
     const AttentionTile& tile = args.tiles[item % args.num_tiles];
     const auto kv_head = static_cast<int>(item / args.num_tiles);
@@ -141,11 +155,11 @@ void AttendTiles(const AttentionArgs& args, int64_t begin, int64_t end, const Wo
       continue;
     }
     ClearStates(total, tile.num_queries, padded_dim);
-    for (int index = 0; index < tile.num_partitions; ++index) {
+    for (int index = tile.first_partition; index < tile.num_partitions; ++index) {
       // The first partition needs no combining.
-      float* states = index == 0 ? total : next;
-      AttendPartition(args, tile, kv_head, index, part, states);
-      for (int m = 0; index > 0 && m < tile.num_queries; ++m) {
+      const bool is_first = index == tile.first_partition;
+      AttendPartition(args, tile, kv_head, index, part, is_first ? total : next);
+      for (int m = 0; !is_first && m < tile.num_queries; ++m) {
         Combine(StateAt(total, m, padded_dim), StateAt(next, m, padded_dim), padded_dim);
       }
     }
@@ -162,11 +176,12 @@ void CombinePartitions(const AttentionArgs& args, int64_t begin, int64_t end,
   part.padded_dim = padded_dim;
   for (int64_t item = begin; item < end; ++item) {
     const AttentionTile& tile = args.tiles[item % args.num_tiles];
-    if (tile.partition != 0) continue;  // the first partition's item does it for the whole tile
+    if (tile.partition != tile.first_partition)
+      continue;  // the first partition's item does it for the whole tile
     const auto kv_head = static_cast<int>(item / args.num_tiles);
     LoadQueries(args, tile, kv_head, part);  // for where they go
     ClearStates(total, tile.num_queries, padded_dim);
-    for (int index = 0; index < tile.num_partitions; ++index) {
+    for (int index = tile.first_partition; index < tile.num_partitions; ++index) {
       float* next = Partials(args, tile, kv_head, index);
       for (int m = 0; m < tile.num_queries; ++m) {
         Combine(StateAt(total, m, padded_dim), StateAt(next, m, padded_dim), padded_dim);

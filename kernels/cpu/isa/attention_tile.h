@@ -36,23 +36,33 @@ SLUICE_INLINE State StateAt(float* states, int query, int padded_dim) {
 
 // One tile within one partition. Positions are relative to the partition.
 struct Partition {
-  const uint16_t* sub_blocks[kSubBlocks + 2];  // the last two only to prefetch
-  int num_positions;                           // the longest limit of the tile's queries here
+  const uint16_t* sub_blocks[kSubBlocks + 3];  // from first_block; the last three only to prefetch
+  int first_block;                             // the first sub-block that a query sees
+  int num_positions;                           // the largest limit of the queries that see any
   int head_dim, padded_dim;
+  float softcap;                     // 0: none
   int32_t position[kAttentionTile];  // of each query
   float* out[kAttentionTile];        // where its result goes
-  int limit[kAttentionTile];         // query m sees positions [0, limit[m]); may be <= 0
+  // Query m sees positions [lower[m], limit[m]), 0 <= lower <= limit.
+  int lower[kAttentionTile];
+  int limit[kAttentionTile];
   alignas(64) float q[kAttentionTile][kMaxHeadDim];               // times scale
   alignas(64) float scores[kAttentionTile][kAttentionPartition];  // then their exponentials
 };
 
-// The positions, at least 0, that each of MR queries from `first` sees.
+// The positions [begin, end) that each of MR queries from `first` sees; end >= begin.
+struct CommonRange {
+  int begin, end;
+};
 template <int MR>
-SLUICE_INLINE int CommonLimit(const Partition& part, int first) {
-  int common = part.limit[first];
-  for (int m = 1; m < MR; ++m)
-    common = part.limit[first + m] < common ? part.limit[first + m] : common;
-  return common < 0 ? 0 : common;
+SLUICE_INLINE CommonRange CommonOf(const Partition& part, int first) {
+  int begin = part.lower[first];
+  int end = part.limit[first];
+  for (int m = 1; m < MR; ++m) {
+    begin = part.lower[first + m] > begin ? part.lower[first + m] : begin;
+    end = part.limit[first + m] < end ? part.limit[first + m] : end;
+  }
+  return {begin, end < begin ? begin : end};
 }
 
 // e^x for x <= 0, within 3 units in the last place; 0 below -87, NaN for NaN. Half the
@@ -74,8 +84,14 @@ SLUICE_INLINE F32x16 ExpOfNegative(F32x16 x) {
   return Select(Less(x, lowest), Zero(), y);
 }
 
-// scores[m][j] = q[m] . K[j] for MR queries from `first`, -infinity from the query's limit on;
-// top[m]: lane maxima.
+template <int MR>
+static void CapScores(float cap, F32x16* scores) {
+  const F32x16 inverse = Broadcast(1.0F / cap);
+  for (int m = 0; m < MR; ++m) scores[m] = SoftCapped(scores[m], Broadcast(cap), inverse);
+}
+
+// scores[m][j] = q[m] . K[j], capped, for MR queries from `first`, -infinity where the query does
+// not see j; top[m]: lane maxima.
 template <int MR>
 static void Score(Partition& part, int first, F32x16* top) {
   // Two sub-blocks at once hide the fma latency while there are few queries.
@@ -83,9 +99,9 @@ static void Score(Partition& part, int first, F32x16* top) {
   const F32x16 minus_infinity = Broadcast(-__builtin_inff());
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) top[m] = minus_infinity;
-  const int common = CommonLimit<MR>(part, first);
+  const CommonRange common = CommonOf<MR>(part, first);
   const int head_dim = part.head_dim;
-  for (int b = 0; b * kLanes < part.num_positions; b += kAtOnce) {
+  for (int b = part.first_block; b * kLanes < part.num_positions; b += kAtOnce) {
     F32x16 acc[kAtOnce][MR];
 #pragma GCC unroll 2
     for (int u = 0; u < kAtOnce; ++u) {
@@ -115,10 +131,12 @@ static void Score(Partition& part, int first, F32x16* top) {
     for (int u = 0; u < kAtOnce; ++u) {
       const int begin = (b + u) * kLanes;
       if (begin >= part.num_positions) break;
-      if (begin + kLanes > common) {
+      if (part.softcap > 0) CapScores<MR>(part.softcap, acc[u]);
+      if (begin < common.begin || begin + kLanes > common.end) {
 #pragma GCC unroll 16
         for (int m = 0; m < MR; ++m) {
           acc[u][m] = Select(FirstLanes(part.limit[first + m] - begin), acc[u][m], minus_infinity);
+          acc[u][m] = Select(FirstLanes(part.lower[first + m] - begin), minus_infinity, acc[u][m]);
         }
       }
 #pragma GCC unroll 16
@@ -134,13 +152,26 @@ static void Score(Partition& part, int first, F32x16* top) {
 SLUICE_INLINE void Exponentials(Partition& part, int m, F32x16 lane_top, State state) {
   const F32x16 top = Broadcast(HorizontalMax(lane_top));
   F32x16 sum = Zero();
-  for (int j = 0; j < part.limit[m]; j += kLanes) {
+  for (int j = part.lower[m] / kLanes * kLanes; j < part.limit[m]; j += kLanes) {
     const F32x16 e = ExpOfNegative(Load(&part.scores[m][j]) - top);
     sum = sum + e;
     Store(&part.scores[m][j], e);
   }
   Store(state.maximum, top);
   Store(state.sum, Broadcast(HorizontalSum(sum)));
+}
+
+// acc += scores[m][j] V[j] for j in [begin, end), ascending; nothing if end <= begin.
+template <int C>
+SLUICE_INLINE void AddValues(const Partition& part, int m, int begin, int end, int64_t values_begin,
+                             F32x16* acc) {
+  for (int j = begin; j < end; ++j) {
+    const uint16_t* v =
+        part.sub_blocks[j / kLanes] + values_begin + int64_t{j % kLanes} * part.padded_dim;
+    const F32x16 weight = Broadcast(part.scores[m][j]);
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) acc[c] = Fma(LoadF16(v + c * kLanes), weight, acc[c]);
+  }
 }
 
 // values[m][column..] = sum_j scores[m][j] V[j][column..] for W queries and C groups of 16 columns.
@@ -152,13 +183,23 @@ static void WeightValues(const Partition& part, int first, int column, float* st
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) acc[m][c] = Zero();
   }
-  const int common = CommonLimit<W>(part, first);
+  const CommonRange common = CommonOf<W>(part, first);
   const int64_t values_begin = int64_t{part.head_dim} * kLanes + column;
   const float* p = &part.scores[first][0];
-  for (int b = 0; b * kLanes < common; ++b) {
-    const uint16_t* v = part.sub_blocks[b] + values_begin;
-    const int end = common < (b + 1) * kLanes ? common : (b + 1) * kLanes;
-    for (int j = b * kLanes; j < end; ++j, v += part.padded_dim) {
+  if (common.begin > part.first_block * kLanes) {
+#pragma GCC unroll 8
+    for (int m = 0; m < W; ++m) {
+      const int limit = part.limit[first + m];
+      AddValues<C>(part, first + m, part.lower[first + m],
+                   limit < common.begin ? limit : common.begin, values_begin, acc[m]);
+    }
+  }
+  for (int b = common.begin / kLanes; b * kLanes < common.end; ++b) {
+    const int begin = common.begin > b * kLanes ? common.begin : b * kLanes;
+    const int end = common.end < (b + 1) * kLanes ? common.end : (b + 1) * kLanes;
+    const uint16_t* v =
+        part.sub_blocks[b] + values_begin + int64_t{begin - b * kLanes} * part.padded_dim;
+    for (int j = begin; j < end; ++j, v += part.padded_dim) {
       F32x16 row[C];
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) row[c] = LoadF16(v + c * kLanes);
@@ -172,13 +213,7 @@ static void WeightValues(const Partition& part, int first, int column, float* st
   }
 #pragma GCC unroll 8
   for (int m = 0; m < W; ++m) {
-    for (int j = common; j < part.limit[first + m]; ++j) {
-      const uint16_t* v =
-          part.sub_blocks[j / kLanes] + values_begin + int64_t{j % kLanes} * part.padded_dim;
-      const F32x16 weight = Broadcast(p[m * kAttentionPartition + j]);
-#pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) acc[m][c] = Fma(LoadF16(v + c * kLanes), weight, acc[m][c]);
-    }
+    AddValues<C>(part, first + m, common.end, part.limit[first + m], values_begin, acc[m]);
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       Store(StateAt(states, first + m, part.padded_dim).values + column + c * kLanes, acc[m][c]);
@@ -203,7 +238,7 @@ static void AttendQueries(Partition& part, int first, float* states) {
   Score<MR>(part, first, top);
   for (int m = 0; m < MR; ++m) {
     const State state = StateAt(states, first + m, part.padded_dim);
-    if (part.limit[first + m] > 0) {
+    if (part.limit[first + m] > part.lower[first + m]) {
       Exponentials(part, first + m, top[m], state);
     } else {
       Store(state.sum, Zero());

@@ -74,7 +74,10 @@ void EmbedTokens(const EmbedArgs& args, int64_t begin, int64_t end, const Worker
     int64_t token = args.batch->tokens[t];
     if (token < 0) token = args.last_tokens[args.batch->slots[args.token_row[t]]];
     const uint8_t* row = static_cast<const uint8_t*>(args.table.data) + token * args.row_bytes;
-    ExpandRow(args.table, args.row_bytes, row, args.out + t * args.out_stride);
+    float* out = args.out + t * args.out_stride;
+    ExpandRow(args.table, args.row_bytes, row, out);
+    if (args.scale == 1.0F) continue;
+    for (int64_t i = 0; i < args.table.cols; ++i) out[i] *= args.scale;
   }
 }
 

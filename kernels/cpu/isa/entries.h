@@ -10,7 +10,17 @@ void QuantiseRows(const QuantiseArgs& args, int64_t begin, int64_t end, const Wo
 void MatMulQuantised(const MatMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void MatMulFloat(const MatMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void RmsNormRows(const RmsNormArgs& args, int64_t begin, int64_t end, const Worker& worker);
-void SiluMulRows(const SiluMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void GateMulRows(const GateMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void SoftCapChunks(const SoftCapArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void AddGatedRows(const AddGatedArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void ChooseExperts(const RouteArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void GroupByExpert(const RouteArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void GatherPlaces(const GatherPlacesArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void QuantisePlaces(const QuantisePlacesArgs& args, int64_t begin, int64_t end,
+                    const Worker& worker);
+void MatMulExperts(const ExpertMatMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void CombineExpertRows(const CombineExpertsArgs& args, int64_t begin, int64_t end,
+                       const Worker& worker);
 void EmbedTokens(const EmbedArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void RopeStoreKvTokens(const RopeStoreKvArgs& args, int64_t begin, int64_t end,
                        const Worker& worker);

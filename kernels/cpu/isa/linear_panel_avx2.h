@@ -74,13 +74,6 @@ SLUICE_INLINE void UnsignedDots(const uint8_t* w, const LaneScales& s, const int
   constexpr int kMost = (1 << (kLayout.low_bits + kLayout.high_bits)) - 1;
   constexpr int kGroups = GroupsInInt16(kMost, kPairs);
   static_assert(kGroups >= 1 && kGroups * 2 * kMost * 127 <= 32767);
-  // -offset * sum(q), with the scales of each half if it has them.
-  __m256i offset = _mm256_set1_epi16(static_cast<int16_t>(-kLayout.offset));
-  if constexpr (kPairs) offset = _mm256_mullo_epi16(s.pairs, offset);
-  for (int m = 0; m < kRows; ++m) {
-    dot[m] = kLayout.offset == 0 ? _mm256_setzero_si256()
-                                 : _mm256_madd_epi16(offset, _mm256_set1_epi32(half_sums[m]));
-  }
   ForGroups<0, 8 / kGroups>([&]<int kPart>() __attribute__((always_inline)) {
     __m256i factor = _mm256_set1_epi16(1);
     if constexpr (kPairs) {  // both int16 of a lane: the scale of this half
@@ -100,9 +93,20 @@ SLUICE_INLINE void UnsignedDots(const uint8_t* w, const LaneScales& s, const int
           }
         });
 #pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m)
-      dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(pairs[m], factor));
+    for (int m = 0; m < kRows; ++m) {
+      const __m256i part = _mm256_madd_epi16(pairs[m], factor);
+      dot[m] = kPart == 0 ? part : _mm256_add_epi32(dot[m], part);
+    }
   });
+  if constexpr (kLayout.offset != 0) {  // -offset * sum(q), with the scales of each half
+    __m256i offset = _mm256_set1_epi16(static_cast<int16_t>(-kLayout.offset));
+    if constexpr (kPairs) offset = _mm256_mullo_epi16(s.pairs, offset);
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+      const __m256i add = _mm256_madd_epi16(offset, _mm256_set1_epi32(half_sums[m]));
+      dot[m] = _mm256_add_epi32(dot[m], add);
+    }
+  }
 }
 
 // One half of the panel: 8 outputs.

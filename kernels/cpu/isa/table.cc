@@ -8,7 +8,15 @@ constexpr Kernels Table() {
   k.matmul_quantised = MatMulQuantised;
   k.matmul_float = MatMulFloat;
   k.rms_norm = RmsNormRows;
-  k.silu_mul = SiluMulRows;
+  k.gate_mul = GateMulRows;
+  k.soft_cap = SoftCapChunks;
+  k.add_gated = AddGatedRows;
+  k.choose_experts = ChooseExperts;
+  k.group_by_expert = GroupByExpert;
+  k.gather_places = GatherPlaces;
+  k.quantise_places = QuantisePlaces;
+  k.expert_matmul = MatMulExperts;
+  k.combine_experts = CombineExpertRows;
   k.embed = EmbedTokens;
   k.rope_store_kv = RopeStoreKvTokens;
   k.attention = AttendTiles;

@@ -485,4 +485,40 @@ SLUICE_INLINE F32x16 Exp(F32x16 x) {
 // x / (1 + e^-x).
 SLUICE_INLINE F32x16 Silu(F32x16 x) { return x / (Broadcast(1.0F) + Exp(Zero() - x)); }
 
+// 1 / (1 + e^-x).
+SLUICE_INLINE F32x16 Sigmoid(F32x16 x) {
+  return Broadcast(1.0F) / (Broadcast(1.0F) + Exp(Zero() - x));
+}
+
+// GELU by its tanh formula: x/2 (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3).
+SLUICE_INLINE F32x16 GeluTanh(F32x16 x) {
+  const F32x16 inner = Fma(x * x, Broadcast(0.044715F), Broadcast(1.0F));
+  const F32x16 minus_2u = x * Broadcast(-1.5957691216F) * inner;
+  return x / (Broadcast(1.0F) + Exp(minus_2u));
+}
+
+// tanh within 2 units in the last place; NaN for NaN. Below 0.625 x + x^3 P(x^2), P of degree 4
+// (minimax in the relative error, 4.4e-9); above it 1 - 2 / (e^2|x| + 1) with x's sign.
+SLUICE_INLINE F32x16 Tanh(F32x16 x) {
+  const I32x16 sign_bit = Broadcast(INT32_MIN);
+  const F32x16 magnitude = AsFloat(AsInt(x) & Broadcast(INT32_MAX));
+  const F32x16 square = x * x;
+  F32x16 p = Broadcast(-0.0057049864F);
+  p = Fma(p, square, Broadcast(0.020639086F));
+  p = Fma(p, square, Broadcast(-0.053739715F));
+  p = Fma(p, square, Broadcast(0.13331442F));
+  p = Fma(p, square, Broadcast(-0.3333328F));
+  const F32x16 small = Fma(x * square, p, x);
+  const F32x16 e = Exp(magnitude + magnitude);
+  const F32x16 large = Broadcast(1.0F) - Broadcast(2.0F) / (e + Broadcast(1.0F));
+  // `large` is positive, so adding the sign bit sets it.
+  const F32x16 with_sign = AsFloat(AsInt(large) + (AsInt(x) & sign_bit));
+  return Select(Less(magnitude, Broadcast(0.625F)), small, with_sign);
+}
+
+// cap * tanh(x / cap).
+SLUICE_INLINE F32x16 SoftCapped(F32x16 x, F32x16 cap, F32x16 inverse_cap) {
+  return cap * Tanh(x * inverse_cap);
+}
+
 }  // namespace sluice::cpu::SLUICE_ISA

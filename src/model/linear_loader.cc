@@ -1,0 +1,64 @@
+#include "model/linear_loader.h"
+
+#include <memory>
+#include <vector>
+
+#include "base/status_macros.h"
+#include "model/quantise.h"
+
+namespace sluice {
+
+DType RoundedType(const WeightView& weight, LinearRole role, std::optional<DType> quantise) {
+  if (!quantise.has_value() || role == LinearRole::kRouter) return weight.dtype;
+  const DType type = role == LinearRole::kHead ? DType::kQ8_0 : *quantise;
+  const bool is_float = GetDTypeInfo(weight.dtype).block_elements == 1;
+  const bool whole_blocks = weight.cols % GetDTypeInfo(type).block_elements == 0;
+  return is_float && whole_blocks ? type : weight.dtype;
+}
+
+absl::StatusOr<std::vector<WeightView>> LinearLoader::Round(
+    std::span<const WeightView> parts, LinearRole role,
+    std::vector<std::unique_ptr<uint8_t[]>>& rounded) {
+  std::vector<WeightView> ready(parts.begin(), parts.end());
+  for (WeightView& part : ready) {
+    const DType type = RoundedType(part, role, options_.quantise);
+    if (type == part.dtype) continue;
+    WeightView out{type, part.rows, part.cols, nullptr};
+    rounded.push_back(
+        std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(out.rows * out.row_bytes())));
+    RETURN_IF_ERROR(QuantiseRows(part, type, options_.threads, rounded.back().get()));
+    out.data = rounded.back().get();
+    part = out;
+  }
+  return ready;
+}
+
+void LinearLoader::Packed(std::span<const WeightView> parts) {
+  for (const WeightView& part : parts) {
+    const int64_t size = part.rows * part.row_bytes();
+    bytes_ += size;
+    if (options_.release) {
+      options_.release({static_cast<const uint8_t*>(part.data), static_cast<size_t>(size)});
+    }
+  }
+  if (options_.progress) options_.progress(bytes_);
+}
+
+absl::StatusOr<Linear> LinearLoader::Load(std::span<const WeightView> parts, LinearRole role) {
+  std::vector<std::unique_ptr<uint8_t[]>> rounded;  // as long as the packing takes
+  ASSIGN_OR_RETURN(const std::vector<WeightView> ready, Round(parts, role, rounded));
+  ASSIGN_OR_RETURN(const Linear linear, ops_.LoadLinear(ready));
+  Packed(parts);
+  return linear;
+}
+
+absl::StatusOr<Experts> LinearLoader::LoadExperts(std::span<const WeightView> parts,
+                                                  int32_t num_experts) {
+  std::vector<std::unique_ptr<uint8_t[]>> rounded;
+  ASSIGN_OR_RETURN(const std::vector<WeightView> ready, Round(parts, LinearRole::kPlain, rounded));
+  ASSIGN_OR_RETURN(const Experts experts, ops_.LoadExperts(ready, num_experts));
+  Packed(parts);
+  return experts;
+}
+
+}  // namespace sluice

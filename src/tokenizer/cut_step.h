@@ -1,0 +1,67 @@
+// One step of cutting text into words, as one regular expression of a pre-tokenizer does it.
+// Written out by hand instead of run by a regular expression engine: each step looks at a character
+// a small fixed number of times, so hostile text costs no more than other text (docs/adr/0007 has
+// the figures). The expression of each kind stands at its function in the .cc files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace sluice {
+
+enum class CutKind : uint8_t {
+  // Every character is part of a match.
+  kGpt2,
+  kLlama3,
+  kO200k,
+  // Matches, and what lies between them.
+  kDeepSeek3,
+  kDigits,            // \p{N}{1,max_digits}
+  kAsciiDigitTriple,  // [0-9][0-9][0-9]
+  kBytesOfDigits,     // runs of bytes that the byte alphabet writes as \p{N}
+  kNewline,           // [\r\n]
+  kSpaceLetters,      // \s?\p{L}+
+  kSpacePunctuation,  // \s?\p{P}+
+  kSpaceOldLetters,   // \s? and letters of scripts with case, as DeepSeek LLM lists them
+  kSpaceOldMarks,     // \s?[!-/:-~！-／：-～‘-‟　-。]+
+  kTrailingSpace,     // \s+$
+  kCjk,               // [一-龥ࠀ-一가-퟿]+
+  kCjkAndKana,        // [一-龥぀-ゟ゠-ヿ]+
+  kBloom,             // ' ?[^(\s|.,!?…。，、।۔،)]+'
+  // As the tokenizers package defines them without an expression.
+  kPunctuationRun,   // BERT's punctuation, runs of it
+  kPunctuationEach,  // each alone
+  kBertWords,        // the same, and white space is left out
+  kSpaceSplit,       // white space is left out
+  kWordOrSymbols,    // \w+|[^\w\s]+, the rest is left out
+};
+
+struct CutStep {
+  CutKind kind = CutKind::kGpt2;
+  int32_t max_digits = 0;          // 0: any number of them
+  bool digits_alone = false;       // kGpt2: each \p{N} is cut out first
+  bool contractions = false;       // kO200k: 's, 't, ... stay with the word before
+  bool marks_are_letters = false;  // kLlama3: \p{M} counts as \p{L} inside words
+  bool symbols_end_lines = true;   // kLlama3: line ends stay with the symbols before them
+};
+
+struct Piece {
+  const char* end;
+  bool is_word;  // false: left out
+};
+
+// The piece that begins at `begin`; begin < end. [begin, end) is valid UTF-8 and, as the patterns
+// look ahead, the rest of the text. The piece's end is in (begin, end], between characters.
+[[nodiscard]] Piece NextPiece(const CutStep& step, const char* begin, const char* end);
+
+// The expression of kSpaceOldLetters, as tokenizer.json files write it.
+[[nodiscard]] std::string OldLettersExpression();
+
+// The tiling kinds and kDeepSeek3, in word_scanners.cc. ScanDeepSeek3 returns nullptr where no
+// match begins.
+[[nodiscard]] const char* ScanGpt2(const CutStep& step, const char* p, const char* end);
+[[nodiscard]] const char* ScanLlama3(const CutStep& step, const char* p, const char* end);
+[[nodiscard]] const char* ScanO200k(const CutStep& step, const char* p, const char* end);
+[[nodiscard]] const char* ScanDeepSeek3(const char* p, const char* end);
+
+}  // namespace sluice
