@@ -28,50 +28,6 @@ std::vector<CpuIsa> Forms() {
   return forms;
 }
 
-struct Weights {
-  Weights(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
-      : bytes(RandomWeightBytes(dtype, rows, cols, seed)), view{dtype, rows, cols, bytes.data()} {}
-
-  // The same weights with f16 numbers of every finite size, subnormals and zeros among them.
-  void SpreadScales(uint32_t seed) {
-    std::mt19937 random(seed);
-    const auto any = [&] {
-      return reference::HalfToFloat(static_cast<uint16_t>(random() % 0x7c00 | (random() & 0x8000)));
-    };
-    for (size_t at = 0; at < bytes.size(); at += block_bytes()) {
-      const float d = any();
-      SetBlockScales(view.dtype, &bytes[at], d, any());
-    }
-  }
-
-  // What the rounding error of the op is proportional to: values and minima may cancel in a weight,
-  // but are added one after the other.
-  [[nodiscard]] std::vector<double> Magnitude(const Tensor& x) const {
-    if (GetDTypeInfo(view.dtype).block_elements == 1)
-      return reference::MatMulMagnitude(x, std::span(&view, 1));
-    std::vector<double> sum;
-    for (const bool minima : {false, true}) {
-      std::vector<uint8_t> part = bytes;
-      for (size_t at = 0; at < part.size(); at += block_bytes()) {
-        const BlockScales s = GetBlockScales(view.dtype, &part[at]);
-        SetBlockScales(view.dtype, &part[at], minima ? 0 : s.d, minima ? s.m : 0);
-      }
-      const WeightView one{view.dtype, view.rows, view.cols, part.data()};
-      const std::vector<double> magnitude = reference::MatMulMagnitude(x, std::span(&one, 1));
-      sum.resize(magnitude.size());
-      for (size_t i = 0; i < sum.size(); ++i) sum[i] += magnitude[i];
-    }
-    return sum;
-  }
-
-  [[nodiscard]] size_t block_bytes() const {
-    return static_cast<size_t>(GetDTypeInfo(view.dtype).block_bytes);
-  }
-
-  std::vector<uint8_t> bytes;
-  WeightView view;
-};
-
 std::vector<float> Activations(int32_t rows, int32_t cols) {
   std::mt19937 random(7);
   std::normal_distribution<float> value;
@@ -133,13 +89,13 @@ class LinearOp : public testing::TestWithParam<Case> {
   [[nodiscard]] int32_t cols() const { return static_cast<int32_t>(GetParam().cols); }
   [[nodiscard]] std::span<const WeightView> parts() const { return {&weights_.view, 1}; }
 
-  Weights weights_;
+  RandomWeights weights_;
 };
 
 // The rounding of an f32 sum: 2^-24 of all that is added, each time something is: twice a block of
 // 32 (values and minima), and once or twice for the factors. The integers below 2^24 and their
 // products with f16 numbers are exact. Float weights: once an element.
-void ExpectDoublePrecision(const Weights& weights) {
+void ExpectDoublePrecision(const RandomWeights& weights) {
   const int32_t rows = 5;
   const auto cols = static_cast<int32_t>(weights.view.cols);
   std::vector<float> x = Activations(rows, cols);
@@ -250,7 +206,7 @@ TEST_P(LinearExtremes, LargestIntegersAreExactInEveryForm) {
   const ScaleBytes scales = ScaleBytesOf(dtype);
   for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
     for (const int scale_fill : {0x00, 0x7f, 0x80, 0xff}) {
-      Weights weights(dtype, 16, kCols, 1);
+      RandomWeights weights(dtype, 16, kCols, 1);
       for (size_t at = 0; at < weights.bytes.size(); at += weights.block_bytes()) {
         std::memset(&weights.bytes[at], fill, weights.block_bytes());
         std::memset(&weights.bytes[at + scales.begin], scale_fill, scales.end - scales.begin);
@@ -285,7 +241,7 @@ TEST(LinearInputs, ANonFiniteActivationMakesItsRowNanAndNoOther) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
         std::numeric_limits<float>::quiet_NaN()}) {
-    Weights weights(DType::kQ4_1, 40, 96, 5);
+    RandomWeights weights(DType::kQ4_1, 40, 96, 5);
     const std::span<const WeightView> parts(&weights.view, 1);
     std::vector<float> x = Activations(6, 96);
     const std::vector<float> clean = Subject(CpuIsa::kScalar, 1, parts).Run(x, 6);
@@ -304,7 +260,7 @@ TEST(LinearInputs, ANonFiniteActivationMakesItsRowNanAndNoOther) {
 }
 
 TEST(LinearInputs, HugeAndTinyActivationsStayFinite) {
-  Weights weights(DType::kQ8_0, 16, 32, 5);
+  RandomWeights weights(DType::kQ8_0, 16, 32, 5);
   const std::span<const WeightView> parts(&weights.view, 1);
   for (const float size : {3e38F, 1e30F, 2e-30F, 1e-30F, 1e-38F, 1e-45F}) {
     std::vector<float> x(32, 0.0F);
@@ -320,12 +276,12 @@ TEST(LinearInputs, HugeAndTinyActivationsStayFinite) {
 TEST(LinearStack, PartsOfDifferentTypesFollowEachOther) {
   constexpr int32_t kCols = 256;
   constexpr size_t kOutputs = 20 + 7 + 33 + 5 + 18 + 3;
-  const Weights a(DType::kQ4_1, 20, kCols, 1);
-  const Weights b(DType::kQ4_1, 7, kCols, 2);
-  const Weights c(DType::kQ8_0, 33, kCols, 3);
-  const Weights d(DType::kF16, 5, kCols, 4);
-  const Weights e(DType::kQ4K, 18, kCols, 5);
-  const Weights f(DType::kQ6K, 3, kCols, 6);
+  const RandomWeights a(DType::kQ4_1, 20, kCols, 1);
+  const RandomWeights b(DType::kQ4_1, 7, kCols, 2);
+  const RandomWeights c(DType::kQ8_0, 33, kCols, 3);
+  const RandomWeights d(DType::kF16, 5, kCols, 4);
+  const RandomWeights e(DType::kQ4K, 18, kCols, 5);
+  const RandomWeights f(DType::kQ6K, 3, kCols, 6);
   const std::vector<WeightView> parts = {a.view, b.view, c.view, d.view, e.view, f.view};
   for (const int32_t rows : {1, 6, 140}) {
     std::vector<float> x = Activations(rows, kCols);
@@ -349,8 +305,8 @@ TEST(LinearStack, PartsOfDifferentTypesFollowEachOther) {
 TEST(LinearStack, ShapesItCannotHoldAreErrorsThatSayWhy) {
   auto ops = CreateCpuOps({CpuIsa::kScalar, 1});
   ASSERT_TRUE(ops.ok());
-  const Weights a(DType::kF32, 2, 64, 1);
-  const Weights b(DType::kF32, 2, 32, 1);
+  const RandomWeights a(DType::kF32, 2, 64, 1);
+  const RandomWeights b(DType::kF32, 2, 32, 1);
   const std::vector<WeightView> unequal = {a.view, b.view};
   EXPECT_EQ((*ops)->LoadLinear(unequal).status().message(),
             "stacked weights have 64 and 32 columns; they must have equal columns");
@@ -364,8 +320,8 @@ TEST(LinearStack, ShapesItCannotHoldAreErrorsThatSayWhy) {
 }
 
 TEST(LinearStack, AStepMayHoldManyOpsOfGrowingSize) {
-  const Weights small(DType::kQ4_1, 64, 32, 1);
-  const Weights large(DType::kQ4_1, 16, 64, 2);
+  const RandomWeights small(DType::kQ4_1, 64, 32, 1);
+  const RandomWeights large(DType::kQ4_1, 16, 64, 2);
   auto ops = CreateCpuOps({BestCpuIsa(), 2});
   ASSERT_TRUE(ops.ok());
   const Linear first = *(*ops)->LoadLinear(std::span(&small.view, 1));

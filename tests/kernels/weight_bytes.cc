@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <random>
+#include <span>
 
 #include "tests/kernels/reference.h"
 
@@ -71,6 +72,38 @@ std::vector<uint8_t> RandomWeightBytes(DType dtype, int64_t rows, int64_t cols, 
     SetBlockScales(dtype, &bytes[at], d, value(random));
   }
   return bytes;
+}
+
+RandomWeights::RandomWeights(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
+    : bytes(RandomWeightBytes(dtype, rows, cols, seed)), view{dtype, rows, cols, bytes.data()} {}
+
+void RandomWeights::SpreadScales(uint32_t seed) {
+  std::mt19937 random(seed);
+  const auto any = [&] {
+    return reference::HalfToFloat(static_cast<uint16_t>(random() % 0x7c00 | (random() & 0x8000)));
+  };
+  for (size_t at = 0; at < bytes.size(); at += block_bytes()) {
+    const float d = any();
+    SetBlockScales(view.dtype, &bytes[at], d, any());
+  }
+}
+
+std::vector<double> RandomWeights::Magnitude(const Tensor& x) const {
+  if (GetDTypeInfo(view.dtype).block_elements == 1)
+    return reference::MatMulMagnitude(x, std::span(&view, 1));
+  std::vector<double> sum;
+  for (const bool minima : {false, true}) {
+    std::vector<uint8_t> part = bytes;
+    for (size_t at = 0; at < part.size(); at += block_bytes()) {
+      const BlockScales s = GetBlockScales(view.dtype, &part[at]);
+      SetBlockScales(view.dtype, &part[at], minima ? 0 : s.d, minima ? s.m : 0);
+    }
+    const WeightView one{view.dtype, view.rows, view.cols, part.data()};
+    const std::vector<double> magnitude = reference::MatMulMagnitude(x, std::span(&one, 1));
+    sum.resize(magnitude.size());
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += magnitude[i];
+  }
+  return sum;
 }
 
 }  // namespace sluice
