@@ -1,4 +1,5 @@
-"""Writes templates.json: what Python's jinja2 gives for chat templates and snippets, set up as transformers does it.
+"""Writes what Python's jinja2 gives, set up as transformers does it: templates.json for snippets, template_chats.json
+for chat templates.
 
 Needs jinja2 (3.1.6 made the committed file). Run: python make_templates.py   (from any folder)
 The chat templates in templates/ are our own, in the shapes that model families use; smollm2.jinja is the one in the
@@ -57,25 +58,28 @@ def render(env, source, variables):
         return None
 
 
+def write(name, out):
+    (HERE / name).write_text(json.dumps(out, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+
+
 def main():
     env = environment()
     snippets = [{"template": s, "expected": render(env, s, VARIABLES)} for s in SNIPPETS]
-    templates, chats = {}, []
+    chats = []
     for path in sorted((HERE / "templates").glob("*.jinja")):
         source = path.read_text(encoding="utf-8")
-        templates[path.stem] = source
         for name, variables in CONVERSATIONS.items():
-            for prompt in (True, False):
-                expected = render(env, source, {**variables, "add_generation_prompt": prompt})
-                chats.append({"template": path.stem, "conversation": name, "add_generation_prompt": prompt,
-                              "expected": expected})
-    out = {"variables": VARIABLES, "snippets": snippets, "conversations": CONVERSATIONS, "templates": templates,
-           "chats": chats}
-    text = json.dumps(out, ensure_ascii=False, indent=0)
-    (HERE / "templates.json").write_text(text + "\n", encoding="utf-8")
+            with_prompt, without = (render(env, source, {**variables, "add_generation_prompt": prompt})
+                                    for prompt in (True, False))
+            if with_prompt is not None and without is not None and with_prompt.startswith(without):
+                without = len(without.encode())  # that many bytes of the other
+            chats.append({"template": path.stem, "conversation": name, "expected": with_prompt,
+                          "without_prompt": without})
+    write("templates.json", {"variables": VARIABLES, "snippets": snippets})
+    write("template_chats.json", {"conversations": CONVERSATIONS, "chats": chats})
     refused = sum(s["expected"] is None for s in snippets), sum(c["expected"] is None for c in chats)
-    print(f"{len(snippets)} snippets ({refused[0]} refused), {len(templates)} templates, "
-          f"{len(chats)} chats ({refused[1]} refused), {len(text)} bytes")
+    print(f"{len(snippets)} snippets ({refused[0]} refused), {len(chats)} chats ({refused[1]} refused)")
+
 
 
 if __name__ == "__main__":

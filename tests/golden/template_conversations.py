@@ -48,5 +48,17 @@ CONVERSATIONS = {
     "wrong order": {"messages": said(("assistant", "a"), ("assistant", "b"), ("user", "c"))},
     "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]}]},
     "documents": {"messages": said(("user", "Read")), "documents": [{"title": "T1", "text": "Body"}, {"title": "T2", "text": "x\ny"}]},
+    "thinking and tools": {"messages": [
+        {"role": "system", "content": "Sys /no_think"},
+        {"role": "user", "content": "Пример 例 مثال"},
+        {"role": "assistant", "content": "<think>\nplan\n</think>\n\nLet me look.", "reasoning_content": "plan", "tool_calls": [CALL]},
+        {"role": "tool", "name": "get_weather", "tool_call_id": "call00001", "content": "{\"t\": 21.5, \"city\": \"Zürich\"}\n"},
+        {"role": "assistant", "content": "<think>\n\n</think>\n\nIt is 21.5 °C."},
+        {"role": "user", "content": "And \"quoted\" <b>\\n</b> &amp; 'x'?"}],
+        "tools": TOOLS, "enable_thinking": True, "builtin_tools": ["code_interpreter", "get_weather"],
+        "documents": [{"doc_id": "d1", "text": "Straße\n"}], "reasoning_effort": "high"},
+    "long": {"messages": said(*[(("user", "assistant")[i % 2], f"turn {i} " + "ab " * i) for i in range(7)])},
+    "tools in system": {"messages": said(("system", "Use them. /system_override"), ("user", "Go")), "tools": TOOLS,
+                        "tools_in_user_message": False, "enable_thinking": False},
     "none": {"messages": []},
 }

@@ -6,6 +6,7 @@
 #include <boost/json/parse.hpp>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "tests/template/rendering.h"
@@ -13,14 +14,23 @@
 namespace sluice {
 namespace {
 
+std::string ReadGolden(const std::string& name) {
+  const char* root = std::getenv("SLUICE_SOURCE_DIR");
+  std::ifstream file(std::string(root == nullptr ? "." : root) + "/tests/golden/" + name);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
 const boost::json::object& Golden() {
-  static const boost::json::object golden = [] {
-    const char* root = std::getenv("SLUICE_SOURCE_DIR");
-    std::ifstream file(std::string(root == nullptr ? "." : root) + "/tests/golden/templates.json");
-    std::stringstream text;
-    text << file.rdbuf();
-    return boost::json::parse(text.str()).as_object();
-  }();
+  static const boost::json::object golden =
+      boost::json::parse(ReadGolden("templates.json")).as_object();
+  return golden;
+}
+
+const boost::json::object& Chats() {
+  static const boost::json::object golden =
+      boost::json::parse(ReadGolden("template_chats.json")).as_object();
   return golden;
 }
 
@@ -50,17 +60,28 @@ TEST(TemplateOracle, SnippetsRenderAsJinjaRendersThem) {
   }
 }
 
+// Without a generation prompt most answers are the beginning of those with one: a number says how
+// many bytes of it.
 TEST(TemplateOracle, ChatTemplatesRenderAsJinjaRendersThem) {
-  const auto& chats = Golden().at("chats").as_array();
-  EXPECT_GE(Golden().at("templates").as_object().size(), 13U);
-  for (const auto& chat : chats) {
+  std::map<std::string, std::string> sources;
+  for (const auto& chat : Chats().at("chats").as_array()) {
     const std::string name = View(chat.at("template"));
     const std::string conversation = View(chat.at("conversation"));
     SCOPED_TRACE(name + " with " + conversation);
-    boost::json::object variables = Golden().at("conversations").at(conversation).as_object();
-    variables["add_generation_prompt"] = chat.at("add_generation_prompt");
-    ExpectRender(View(Golden().at("templates").at(name)), variables, chat.at("expected"));
+    std::string& source = sources[name];
+    if (source.empty()) source = ReadGolden("templates/" + name + ".jinja");
+    boost::json::object variables = Chats().at("conversations").at(conversation).as_object();
+    variables["add_generation_prompt"] = true;
+    ExpectRender(source, variables, chat.at("expected"));
+    variables["add_generation_prompt"] = false;
+    boost::json::value without = chat.at("without_prompt");
+    if (without.is_int64()) {
+      without = boost::json::string(
+          View(chat.at("expected")).substr(0, static_cast<size_t>(without.as_int64())));
+    }
+    ExpectRender(source, variables, without);
   }
+  EXPECT_GE(sources.size(), 38U);
 }
 
 }  // namespace
