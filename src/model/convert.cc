@@ -44,7 +44,7 @@ class Converter {
     if (model_.gguf != nullptr) {
       CopyMetadata(*model_.gguf, options_.quantise, writer);
     } else {
-      WriteMetadata(model_, options_.quantise, writer);
+      RETURN_IF_ERROR(WriteMetadata(model_, options_.quantise, writer));
     }
     AddTensors(writer);
     return writer.Write(path, [&](const std::string& file) -> absl::Status {

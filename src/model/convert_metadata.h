@@ -13,8 +13,10 @@ namespace sluice {
 // Keys of a GGUF file as they are, but for what follows from the types of its tensors.
 void CopyMetadata(const GgufFile& file, std::optional<DType> quantise, GgufWriter& writer);
 
-// Keys that make a GGUF reader see what the folder says.
-void WriteMetadata(const ModelFile& model, std::optional<DType> quantise, GgufWriter& writer);
+// Keys that make a GGUF reader see what the folder says. Errors: Unimplemented for a tokenizer that
+// GGUF has no name for.
+absl::Status WriteMetadata(const ModelFile& model, std::optional<DType> quantise,
+                           GgufWriter& writer);
 
 // Whether `read`, of the file just written, is the forward pass of `config`. Errors: Unimplemented,
 // naming the number that GGUF could not carry.

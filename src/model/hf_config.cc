@@ -165,6 +165,10 @@ absl::StatusOr<double> FloatOrNone(const HfObject& root, std::string_view key, d
 }
 
 absl::Status ReadAttention(const HfObject& root, const Family& family, ModelConfig& c) {
+  ASSIGN_OR_RETURN(const bool both_ways, root.GetBoolOr("use_bidirectional_attention", false));
+  if (both_ways) {
+    return root.Unsupported("use_bidirectional_attention", "is true; only false is supported");
+  }
   ASSIGN_OR_RETURN(const double softcap,
                    FloatOrNone(root, "attn_logit_softcapping", family.softcap));
   ASSIGN_OR_RETURN(const double final_softcap,

@@ -279,6 +279,8 @@ const Hostile kHostile[] = {
     {"RotaryShareOdd", "Phi3ForCausalLM", "partial_rotary_factor", "0.4", "rotates 3 elements"},
     {"WindowZero", "MistralForCausalLM", "sliding_window", "0", "key 'sliding_window' is 0"},
     {"WindowNoneInGemma3", "Gemma3ForCausalLM", "sliding_window", "null", "needs a window"},
+    {"AttentionBothWays", "Gemma3ForCausalLM", "use_bidirectional_attention", "true",
+     "key 'use_bidirectional_attention' is true; only false is supported"},
     {"LayerTypesTooFew", "Gemma3ForCausalLM", "layer_types", R"(["full_attention"])",
      "key 'layer_types' has 1 elements for 2 layers"},
     {"LayerTypeUnknown", "Gemma3ForCausalLM", "layer_types", R"(["full_attention","linear"])",
