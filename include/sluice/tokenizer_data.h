@@ -52,7 +52,7 @@ struct PreTokenizerStep {
   enum class Prepend : uint8_t { kNever, kFirst, kAlways };
   Kind kind = Kind::kRegex;
   std::string pattern;
-  bool removes_gaps = false;  // kRegex: what no match covers is left out
+  bool removes_gaps = false;           // kRegex: what no match covers is left out
   bool single = false;                 // kDigits, kPunctuation: each alone instead of runs
   bool prefix_space = false;           // kByteLevel
   bool use_regex = true;               // kByteLevel
@@ -110,6 +110,7 @@ struct TokenizerData {
   std::vector<AddedToken> added_tokens;
   std::vector<TemplatePiece> single, pair;  // empty: the text alone
   DecoderRule decoder;
+  int32_t num_model_tokens = 0;       // ids from here on are found by name only; 0: V
   bool byte_fallback = false;         // a character without a token becomes the tokens of its bytes
   bool fuse_unknown = false;          // adjacent unknown characters are one unknown token
   bool whole_words_first = false;     // BPE: a word that is a token is that token

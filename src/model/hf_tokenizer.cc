@@ -235,6 +235,9 @@ absl::StatusOr<TokenizerData> Reader::Read() {
   data_.types.assign(data_.tokens.size(), TokenType::kUnused);
   ASSIGN_OR_RETURN(const HfObject model, root_.GetObject("model"));
   RETURN_IF_ERROR(ReadModel(model));
+  const auto last = std::find_if(data_.types.rbegin(), data_.types.rend(),
+                                 [](TokenType type) { return type != TokenType::kUnused; });
+  data_.num_model_tokens = static_cast<int32_t>(data_.types.rend() - last);
   RETURN_IF_ERROR(ReadAddedTokens());
   RETURN_IF_ERROR(ReadHfNormalizer(root_, data_));
   RETURN_IF_ERROR(ReadHfPreTokenizer(root_, data_));

@@ -53,7 +53,7 @@ ByteLevelBpe::ByteLevelBpe(const TokenizerData& data, MergeTable merges, bool wh
   byte_tokens_.fill(-1);
   size_t num_bytes = 0;
   for (size_t id = 0; id < data.tokens.size(); ++id) {
-    if (!IsTextToken(data.types[id])) continue;
+    if (!IsModelToken(data, id)) continue;
     std::optional<std::string> word = alphabet.ToBytes(data.tokens[id]);
     if (word.has_value() && word->size() == 1) {
       byte_tokens_[static_cast<uint8_t>((*word)[0])] = static_cast<TokenId>(id);

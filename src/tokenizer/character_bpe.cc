@@ -57,7 +57,7 @@ void CharacterBpe::AddCharacters(const TokenizerData& data) {
   characters_ = WordTable(data.tokens.size());
   for (size_t id = 0; id < data.tokens.size(); ++id) {
     const std::string& token = data.tokens[id];
-    if (!IsTextToken(data.types[id]) || token.empty() || !IsValidUtf8(token)) continue;
+    if (!IsModelToken(data, id) || token.empty() || !IsValidUtf8(token)) continue;
     if (FirstUtf8Unit(token).length != token.size()) continue;
     const size_t begin = bytes_.size();
     bytes_ += token;
@@ -70,7 +70,7 @@ void CharacterBpe::AddWords(const TokenizerData& data) {
   std::vector<TokenId> merged;
   for (size_t id = 0; id < data.tokens.size(); ++id) {
     const std::string& token = data.tokens[id];
-    if (!IsTextToken(data.types[id]) || token.empty() || !IsValidUtf8(token)) continue;
+    if (!IsModelToken(data, id) || token.empty() || !IsValidUtf8(token)) continue;
     size_t length = 0;
     char32_t previous = DecodeValidUtf8(token.data(), length);
     for (size_t i = length; i < token.size(); i += length) {

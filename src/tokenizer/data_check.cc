@@ -67,6 +67,9 @@ absl::Status CheckTokenizerData(const TokenizerData& data) {
   if (num_merges > kMaxMerges) {
     return InvalidTokenizer("there are {} merges; at most {} are allowed", num_merges, kMaxMerges);
   }
+  if (data.num_model_tokens < 0) {
+    return InvalidTokenizer("the model has {} tokens", data.num_model_tokens);
+  }
   RETURN_IF_ERROR(CheckId("bos", data.bos, num_tokens));
   RETURN_IF_ERROR(CheckId("eos", data.eos, num_tokens));
   RETURN_IF_ERROR(CheckId("unknown", data.unknown, num_tokens));

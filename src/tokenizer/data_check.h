@@ -31,5 +31,9 @@ absl::StatusOr<TokenIds> IndexTokens(const TokenizerData& data);
 inline bool IsTextToken(TokenType type) {
   return type == TokenType::kNormal || type == TokenType::kUserDefined;
 }
+inline bool IsModelToken(const TokenizerData& data, size_t id) {
+  const auto end = static_cast<size_t>(data.num_model_tokens);
+  return IsTextToken(data.types[id]) && (end == 0 || id < end);
+}
 
 }  // namespace sluice

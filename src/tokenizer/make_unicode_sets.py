@@ -3,10 +3,11 @@
 
 Its parts were built with several versions of Unicode (BERT's classes with 8, accents with 12, word
 characters with 16), so no one table gives them all.
-Needs: pip install tokenizers==0.23.3
+Needs: pip install tokenizers==0.23.3 unicodedata2==16.0.0
 Run: python3 src/tokenizer/make_unicode_sets.py > src/tokenizer/unicode_sets.cc
 """
 
+import unicodedata2
 from tokenizers import normalizers, pre_tokenizers
 
 HEAD = """\
@@ -32,12 +33,25 @@ def cut_out(pre_tokenizer):
     return lambda c: len(pre_tokenizer.pre_tokenize_str("a" + c + "a")) == 3
 
 
+NFD, NFKD = normalizers.NFD(), normalizers.NFKD()
+
+
+def is_inert(c):
+    """Whether the package's normalisers do not know a character that decomposes or has an order among marks."""
+    combining = unicodedata2.combining(c)
+    if combining:
+        pair = "\u0301" + c if combining == 1 else c + "\u0334"
+        return NFD.normalize_str(pair) == pair
+    return unicodedata2.normalize("NFKD", c) != c and NFKD.normalize_str(c) == c
+
+
 WHITESPACE = pre_tokenizers.Whitespace()
 SETS = {
     "kBertRemoved": gone(bert(clean_text=True)),
     "kBertAccents": gone(bert(strip_accents=True)),
     "kBertPunctuation": cut_out(pre_tokenizers.BertPreTokenizer()),
     "kAccents": gone(normalizers.StripAccents()),
+    "kInert": is_inert,
     "kWordCharacters": lambda c: len(WHITESPACE.pre_tokenize_str("a" + c + "a")) == 1,
 }
 

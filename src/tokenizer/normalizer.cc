@@ -49,6 +49,10 @@ std::vector<utf8proc_int32_t> Decompose(std::string_view text, bool compatible) 
   out.reserve(text.size());
   for (size_t i = 0, length = 0; i < text.size(); i += length) {
     const auto c = static_cast<utf8proc_int32_t>(DecodeValidUtf8(text.data() + i, length));
+    if (c >= 0x300 && Contains(kInert, static_cast<char32_t>(c))) {
+      out.push_back(c);
+      continue;
+    }
     utf8proc_int32_t parts[32];  // the longest decomposition has 18
     int last_boundclass = 0;
     const auto n = utf8proc_decompose_char(c, parts, 32, options, &last_boundclass);
@@ -65,7 +69,8 @@ std::vector<utf8proc_int32_t> Decompose(std::string_view text, bool compatible) 
 // time for a long run of marks.
 void OrderMarks(std::vector<utf8proc_int32_t>& text) {
   const auto class_of = [](utf8proc_int32_t c) {
-    return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class;
+    const int combining = c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class;
+    return combining != 0 && Contains(kInert, static_cast<char32_t>(c)) ? 0 : combining;
   };
   for (auto begin = text.begin(); begin != text.end();) {
     begin = std::find_if(begin, text.end(), [&](auto c) { return class_of(c) != 0; });

@@ -6,7 +6,6 @@
 
 #include "absl/strings/escaping.h"
 #include "base/status_macros.h"
-#include "tokenizer/char_class.h"
 #include "tokenizer/patterns.h"
 
 namespace sluice {
@@ -112,7 +111,7 @@ absl::Status PreTokenizer::Add(const Steps& steps, size_t i, bool spaces_replace
 void PreTokenizer::Encode(std::string_view text, bool at_beginning, const WordModel& model,
                           std::vector<TokenId>& out) const {
   if (text.empty()) return;
-  if (prefix_space_ && CharacterAt(text.data()).kind != CharKind::kSpace) {
+  if (prefix_space_ && text[0] != ' ') {
     Cut(0, ' ' + std::string(text), at_beginning, model, out);
   } else {
     Cut(0, text, at_beginning, model, out);

@@ -14,6 +14,7 @@ extern const std::span<const CodePointRange> kBertRemoved;      // by clean_text
 extern const std::span<const CodePointRange> kBertAccents;      // by strip_accents, decomposed
 extern const std::span<const CodePointRange> kBertPunctuation;  // words of their own
 extern const std::span<const CodePointRange> kAccents;          // by StripAccents
+extern const std::span<const CodePointRange> kInert;            // to the package's NFC ... NFKD
 extern const std::span<const CodePointRange> kWordCharacters;   // \w
 
 [[nodiscard]] inline bool Contains(std::span<const CodePointRange> ascending, char32_t c) {

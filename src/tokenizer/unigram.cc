@@ -50,7 +50,7 @@ Unigram::Unigram(const TokenizerData& data)
   unknown_score_ = *std::ranges::min_element(scores_) - kUnknownPenalty;
   for (size_t id = 0; id < data.tokens.size(); ++id) {
     const std::string& token = data.tokens[id];
-    if (!IsTextToken(data.types[id]) || token.empty() || token.size() > kMaxMatchedToken) continue;
+    if (!IsModelToken(data, id) || token.empty() || token.size() > kMaxMatchedToken) continue;
     if (IsValidUtf8(token)) trie_.Add(token, static_cast<TokenId>(id));
   }
 }

@@ -21,7 +21,7 @@ class WordPiece final : public WordModel {
     const std::string_view mark = data.continuation;
     for (size_t id = 0; id < data.tokens.size(); ++id) {
       const std::string_view token = data.tokens[id];
-      if (!IsTextToken(data.types[id]) || token.empty() || !IsValidUtf8(token)) continue;
+      if (!IsModelToken(data, id) || token.empty() || !IsValidUtf8(token)) continue;
       begins_.Add(token, static_cast<TokenId>(id));
       if (token.starts_with(mark) && token.size() > mark.size()) {
         continues_.Add(token.substr(mark.size()), static_cast<TokenId>(id));
