@@ -123,12 +123,31 @@ absl::Status ReadAttention(const GgufFile& file, const std::string& prefix, cons
   ASSIGN_OR_RETURN(const double final_softcap,
                    file.GetFloatOr(prefix + "final_logit_softcapping", 0, 1e6, 0));
   c.final_softcap = static_cast<float>(final_softcap);
+  return absl::OkStatus();
+}
+
+// Which layers have a window: the file's flags by layer or its period, else the family's period.
+absl::Status ReadWindows(const GgufFile& file, const std::string& prefix, const Family& family,
+                         ModelConfig& c) {
   ASSIGN_OR_RETURN(const int64_t window,
                    file.GetIntOr(prefix + "attention.sliding_window", 0, kMaxContext, 0));
   if (window == 0) return absl::OkStatus();
+  const std::string pattern_key = prefix + "attention.sliding_window_pattern";
+  const GgufValue* pattern = file.Find(pattern_key);
+  const bool by_layer = pattern != nullptr && pattern->type == GgufType::kArray;
+  int64_t period = family.window_period;
+  if (by_layer) {
+    if (pattern->element_type != GgufType::kBool ||
+        pattern->count != static_cast<uint64_t>(c.num_layers)) {
+      return file.KeyError(pattern_key, fmt::format("is not an array of {} bools", c.num_layers));
+    }
+  } else {
+    ASSIGN_OR_RETURN(period, file.GetIntOr(pattern_key, 0, kMaxLayers, period));
+  }
   for (int32_t l = 0; l < c.num_layers; ++l) {
-    const bool all = family.window_period > 0 && (l + 1) % family.window_period == 0;
-    c.windows.push_back(all ? 0 : static_cast<int32_t>(window));
+    const bool has_window = by_layer ? pattern->bytes[static_cast<size_t>(l)] != 0
+                                     : period == 0 || (l + 1) % period != 0;
+    c.windows.push_back(has_window ? static_cast<int32_t>(window) : 0);
   }
   return absl::OkStatus();
 }
@@ -210,6 +229,7 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
   }
   RETURN_IF_ERROR(ReadHeads(file, prefix, c));
   RETURN_IF_ERROR(ReadAttention(file, prefix, family, c));
+  RETURN_IF_ERROR(ReadWindows(file, prefix, family, c));
   RETURN_IF_ERROR(ReadMoe(file, prefix, family, c));
   RETURN_IF_ERROR(
       ReadGgufRope(file, prefix, {family.rope_interleaved, family.window_rope_theta}, c));
