@@ -94,11 +94,12 @@ class Ops {
                               const KvLayer& kv) = 0;
 
   // out[t, h*H..] = softmax(cap(scale * q[t,h] . K[p])) V[p] over the row's cached and new
-  // positions p that t sees (causal, within the window). q [T, Hq*H] (a column range of qkv); out
-  // [T, Hq*H]; query head h reads KV head h / (Hq/Hkv). KV positions are cut in partitions of 256
-  // from 0, whatever the window; each gives max, sum and weighted V over the positions seen;
-  // partitions with any combine ascending (PagedAttention, arXiv:2309.06180; combination as in
-  // arXiv:2205.14135; window: arXiv:2310.06825; cap: arXiv:2408.00118).
+  // positions p that t sees (causal, within the window; all of the context if not causal). q [T,
+  // Hq*H] (a column range of qkv); out [T, Hq*H]; query head h reads KV head h / (Hq/Hkv). KV
+  // positions are cut in partitions of 256 from 0, whatever the window; each gives max, sum and
+  // weighted V over the positions seen; partitions with any combine ascending (PagedAttention,
+  // arXiv:2309.06180; combination as in arXiv:2205.14135; window: arXiv:2310.06825; cap:
+  // arXiv:2408.00118).
   virtual void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params,
                          const KvLayer& kv, Tensor out) = 0;
 
@@ -125,6 +126,23 @@ class Ops {
   // out[t,i] = x[t,i] / (1 + exp(-gate[t,0])) + residual[t,i]. x, out, residual [T,D]; out may be
   // residual.
   virtual void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) = 0;
+
+  // --- Encoders and models of vectors ---
+  // x[t] = (x[t] + positions[position of t]) + types[token_types[t]], in place. positions [P*D],
+  // types [N*D]: tables, row by row; x [T,D].
+  virtual void AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
+                            Tensor x) = 0;
+  // out[r,i] = (y[i] - mean(y)) / sqrt(mean((y - mean(y))^2) + eps) * weight[i] + bias[i] with
+  // y = x[r] + residual[r] if residual.data, else x[r]. x, residual, out [rows,D]; out may be x or
+  // residual. Sums: 16 partial sums (lane = i mod 16, ascending), then a fixed tree. Source:
+  // arXiv:1607.06450 eq. 4.
+  virtual void LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bias, float eps,
+                         Tensor out) = 0;
+  // x = x/2 (1 + erf(x / sqrt 2)), in place. Source: arXiv:1606.08415.
+  virtual void Gelu(Tensor x) = 0;
+  // out[i] = what `pooling` makes of the tokens of row output_rows[i]; a mean is a sum over tokens
+  // ascending, then divided. x [T,D]; out [num_outputs,D], no alias.
+  virtual void Pool(Tensor x, Pooling pooling, Tensor out) = 0;
 
   // out[i] = x[last token of output_rows[i]]. x [T,D]; out [num_outputs,D].
   virtual void GatherOutputs(Tensor x, Tensor out) = 0;

@@ -106,7 +106,11 @@ struct AttentionParams {
   float scale = 0;     // of q . k
   int32_t window = 0;  // a query at p sees positions (p - window, p]; 0: [0, p]
   float softcap = 0;   // scores become cap * tanh(score / cap); 0: they stay
+  bool causal = true;  // false, without a window: a query sees all of its row's context
 };
+
+// What stands for a whole sequence: the vector of its first or last token, or all tokens' mean.
+enum class Pooling : uint8_t { kFirst, kLast, kMean };
 
 // One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block
 // is the backend's.

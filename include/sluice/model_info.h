@@ -6,22 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "sluice/tokenizer_data.h"
 #include "sluice/types.h"
 
 namespace sluice {
-
-enum class TokenType : uint8_t { kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
-struct TokenizerData {
-  std::string model;                // "gpt2" (byte-level BPE) in GGUF's naming
-  std::string pre_tokenizer;        // GGUF's tokenizer.ggml.pre: "smollm", "llama-bpe", ...
-  std::vector<std::string> tokens;  // [V], as stored (byte-level BPE: in the GPT-2 byte alphabet)
-  std::vector<TokenType> types;     // [V]
-  std::vector<float> scores;        // [V] or empty
-  std::vector<std::string> merges;  // "left right", by rank
-  TokenId bos = -1, eos = -1, unknown = -1, padding = -1;  // -1: none
-  bool add_bos = false, add_eos = false, add_space_prefix = false;
-};
 
 // The model's recommended sampling; identity where the file says nothing.
 struct GenerationDefaults {

@@ -39,7 +39,9 @@ const AttentionPlan& AttentionPlans::Get(const BatchView& batch, const Attention
     for (int32_t first = 0; first < num_queries; first += kAttentionTile) {
       const int32_t count = std::min(kAttentionTile, num_queries - first);
       const int32_t lowest = batch.positions[begin + first / shape.group] + 1 - shape.window;
-      const int32_t context = batch.positions[begin + (first + count - 1) / shape.group] + 1;
+      const int32_t context = shape.causal
+                                  ? batch.positions[begin + (first + count - 1) / shape.group] + 1
+                                  : batch.context_len[r];
       const int32_t seen = shape.window > 0 ? std::max(lowest, 0) : 0;
       plan.tiles.push_back({.row = r,
                             .first_query = first,

@@ -15,6 +15,7 @@ struct AttentionShape {
   int32_t group = 0;  // query heads a KV head
   int32_t num_kv_heads = 0, head_dim = 0;
   int32_t window = 0;  // of AttentionParams
+  bool causal = true;
   bool operator==(const AttentionShape&) const = default;
 };
 

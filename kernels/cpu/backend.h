@@ -29,6 +29,7 @@ struct PackedExperts {
 };
 
 // Engine thread only. linear.cc implements the linear ops, expert_ops.cc the mixture of experts,
+// encoder_ops.cc what only encoders use,
 // row_ops.cc the others, cpu_ops.cc the rest.
 class Backend final : public Ops {
  public:
@@ -64,6 +65,12 @@ class Backend final : public Ops {
   void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) override;
   void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) override;
   void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) override;
+  void AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
+                    Tensor x) override;
+  void LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bias, float eps,
+                 Tensor out) override;
+  void Gelu(Tensor x) override;
+  void Pool(Tensor x, Pooling pooling, Tensor out) override;
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;

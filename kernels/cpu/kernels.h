@@ -220,6 +220,51 @@ struct CombineExpertsArgs {
   int64_t out_stride = 0;
 };
 
+// --- Encoders and models of vectors ---
+
+// Items are tokens of the step.
+struct AddPositionsArgs {
+  const BatchView* batch = nullptr;
+  const int32_t* token_types = nullptr;  // [T]
+  const float* positions = nullptr;      // [P][cols]
+  const float* types = nullptr;          // [N][cols]
+  float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+};
+
+// Items are rows.
+struct LayerNormArgs {
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  float eps = 0;
+  int32_t cols = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+// Items are rows.
+struct GeluArgs {
+  float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+};
+
+// Items are output rows.
+struct PoolArgs {
+  const BatchView* batch = nullptr;
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0;
+  Pooling pooling = Pooling::kMean;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
 // Items are output rows.
 struct GatherArgs {
   const BatchView* batch = nullptr;
@@ -259,6 +304,10 @@ struct Kernels {
   Kernel<QuantisePlacesArgs> quantise_places = nullptr;
   Kernel<ExpertMatMulArgs> expert_matmul = nullptr;
   Kernel<CombineExpertsArgs> combine_experts = nullptr;
+  Kernel<AddPositionsArgs> add_positions = nullptr;
+  Kernel<LayerNormArgs> layer_norm = nullptr;
+  Kernel<GeluArgs> gelu = nullptr;
+  Kernel<PoolArgs> pool = nullptr;
   Kernel<GatherArgs> gather = nullptr;
   Kernel<SampleArgs> sample = nullptr;
 };

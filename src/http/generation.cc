@@ -17,6 +17,8 @@ void Generation::Push(StreamEvent& event) {
     } else {
       whole_.Add(*token);
     }
+  } else if (auto* vector = std::get_if<VectorEvent>(&event.event)) {
+    vectors_.push_back(std::move(*vector));
   } else if (auto* accepted = std::get_if<Accepted>(&event.event)) {
     OnAccepted(std::move(*accepted));
   } else {

@@ -1,8 +1,10 @@
-// One call of Service::Generate on behalf of one HTTP request.
+// One call of Service::Generate or Embed on behalf of one HTTP request.
 #pragma once
 
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "base/clock.h"
@@ -43,6 +45,8 @@ class Generation final : public StreamSink {
   [[nodiscard]] const End& end() const { return *end_; }
   [[nodiscard]] const std::optional<Accepted>& accepted() const { return accepted_; }
   [[nodiscard]] absl::Time first_token_time() const { return first_token_time_; }
+  // Of a call of Embed, once it has ended.
+  [[nodiscard]] std::vector<VectorEvent> TakeVectors() { return std::move(vectors_); }
   // With an end that is OK.
   [[nodiscard]] std::string WholeJson() const { return whole_.Json(end_->usage); }
 
@@ -59,6 +63,7 @@ class Generation final : public StreamSink {
   absl::Status why_cancelled_;  // not OK: the server's reason
   StreamedAnswer streamed_;
   WholeAnswer whole_;
+  std::vector<VectorEvent> vectors_;
   std::optional<Accepted> accepted_;
   std::optional<End> end_;
   absl::Time first_token_time_ = absl::InfiniteFuture();

@@ -13,6 +13,9 @@ namespace sluice {
 enum class RouteId : uint8_t {
   kChat,
   kCompletion,
+  kEmbeddings,
+  kRerank,
+  kScore,
   kTokenize,
   kDetokenize,
   kModels,

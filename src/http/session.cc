@@ -217,6 +217,12 @@ asio::awaitable<void> Session::Answer() {
     co_await Generate(Endpoint::kChat);
   } else if (id == RouteId::kCompletion) {
     co_await Generate(Endpoint::kCompletion);
+  } else if (id == RouteId::kEmbeddings) {
+    co_await Embed(EmbedEndpoint::kEmbeddings);
+  } else if (id == RouteId::kRerank) {
+    co_await Embed(EmbedEndpoint::kRerank);
+  } else if (id == RouteId::kScore) {
+    co_await Embed(EmbedEndpoint::kScore);
   } else {
     const Response response = co_await Handle();
     co_await Send(response);

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "base/api_keys.h"
 #include "http/asio.h"
+#include "http/embed_request.h"
 #include "http/generation.h"
 #include "http/request_parser.h"
 #include "http/response.h"
@@ -85,6 +86,13 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<absl::StatusOr<OpenAiRequest>> ParseBody(Endpoint endpoint);
   absl::Status FillRequest(OpenAiRequest& request);
   [[nodiscard]] Generation::Options MakeOptions(const OpenAiRequest& request) const;
+  // Larger bodies are parsed on the prepare pool.
+  static constexpr size_t kInlineJsonBytes = 64 << 10;
+
+  // session_embed.cc
+  asio::awaitable<void> Embed(EmbedEndpoint endpoint);
+  asio::awaitable<absl::StatusOr<HttpEmbed>> ParseEmbedBody(EmbedEndpoint endpoint);
+  absl::Status FillEmbed(EmbedRequest& embed);
   // Lets go of the generation, once it has ended.
   void DropGeneration();
 

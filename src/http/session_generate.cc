@@ -11,7 +11,6 @@
 namespace sluice {
 namespace {
 
-constexpr size_t kInlineJsonBytes = 64 << 10;  // larger bodies are parsed on the prepare pool
 constexpr int64_t kMaxTimeoutMs = 86'400'000;
 
 }  // namespace

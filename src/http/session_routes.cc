@@ -53,7 +53,7 @@ Response ModelResponse(const std::vector<ModelDescription>& models, std::string_
 
 constexpr std::string_view kIndex =
     R"({"name":"sluice","links":{"chat":"/v1/chat/completions","completions":"/v1/completions",)"
-    R"("models":"/v1/models","tokenize":"/tokenize","detokenize":"/detokenize","version":"/version",)"
+    R"("embeddings":"/v1/embeddings","rerank":"/v1/rerank","score":"/v1/score","models":"/v1/models","tokenize":"/tokenize","detokenize":"/detokenize","version":"/version",)"
     R"("health":"/health","metrics":"/metrics","openapi":"/openapi.json"}})";
 
 }  // namespace
@@ -218,6 +218,9 @@ asio::awaitable<Response> Session::Handle() {
       break;
     case RouteId::kChat:
     case RouteId::kCompletion:
+    case RouteId::kEmbeddings:
+    case RouteId::kRerank:
+    case RouteId::kScore:
     case RouteId::kNotImplemented:
       break;  // answered before
   }

@@ -12,7 +12,36 @@ namespace sluice {
 
 namespace {
 
+// What of an encoder's numbers has the same meaning as a decoder's.
+ModelConfig Describe(const EncoderConfig& encoder) {
+  ModelConfig config;
+  config.architecture = "bert";
+  config.model_dim = encoder.model_dim;
+  config.ffn_dim = encoder.ffn_dim;
+  config.vocab_size = encoder.vocab_size;
+  config.num_layers = encoder.num_layers;
+  config.num_q_heads = config.num_kv_heads = encoder.num_heads;
+  config.head_dim = encoder.head_dim();
+  config.max_context = encoder.max_positions;
+  config.norm_eps = encoder.norm_eps;
+  return config;
+}
+
+absl::StatusOr<ModelFile> OpenBert(const std::string& path) {
+  ModelFile model;
+  ASSIGN_OR_RETURN(model.bert, BertFolder::Open(path));
+  EncoderFile& encoder = model.encoder.emplace();
+  encoder.config = model.bert->config();
+  model.config = Describe(encoder.config);
+  ASSIGN_OR_RETURN(encoder.weights, FindEncoder(model.bert->tensors(), encoder.config));
+  ASSIGN_OR_RETURN(model.info, model.bert->ReadInfo());
+  return model;
+}
+
 absl::StatusOr<ModelFile> OpenFolder(const std::string& path) {
+  const std::string config = (std::filesystem::path(path) / "config.json").string();
+  ASSIGN_OR_RETURN(const HfJson json, HfJson::Open(config, HfFolder::kMaxConfigBytes));
+  if (IsBertFolder(json.root())) return OpenBert(path);
   ModelFile model;
   ASSIGN_OR_RETURN(model.folder, HfFolder::Open(path));
   model.config = model.folder->config().config;

@@ -183,6 +183,35 @@ absl::StatusOr<GenerateRequest> DecodeGenerate(v1::GenerateRequest message) {
   return request;
 }
 
+absl::StatusOr<EmbedRequest> DecodeEmbed(v1::EmbedRequest message) {
+  EmbedRequest request;
+  request.model = std::move(*message.mutable_model());
+  request.inputs.reserve(static_cast<size_t>(message.inputs_size()));
+  for (v1::EmbedInput& input : *message.mutable_inputs()) {
+    switch (input.input_case()) {
+      case v1::EmbedInput::kText:
+        request.inputs.emplace_back(Text(std::move(*input.mutable_text())));
+        break;
+      case v1::EmbedInput::kTokens:
+        request.inputs.emplace_back(
+            std::vector<TokenId>(input.tokens().ids().begin(), input.tokens().ids().end()));
+        break;
+      case v1::EmbedInput::kPair:
+        request.inputs.emplace_back(
+            TextPair{Text(std::move(*input.mutable_pair()->mutable_first())),
+                     Text(std::move(*input.mutable_pair()->mutable_second()))});
+        break;
+      case v1::EmbedInput::INPUT_NOT_SET:
+        return FieldError(
+            "inputs", fmt::format("inputs[{}] has no text, tokens or pair", request.inputs.size()));
+    }
+  }
+  if (message.has_dimensions()) request.dimensions = message.dimensions();
+  if (message.has_normalise()) request.normalise = message.normalise();
+  request.priority = message.priority();
+  return request;
+}
+
 absl::StatusOr<TokenizeRequest> DecodeTokenize(v1::TokenizeRequest message) {
   TokenizeRequest request;
   request.model = std::move(*message.mutable_model());
@@ -285,6 +314,7 @@ std::string ProtoField(std::string_view param) {
     return fmt::format("sampling.max_tokens{}", rest);
   if (head == "logprobs" || head == "top_logprobs" || head == "num_logprobs")
     return "sampling.logprobs";
+  if (head == "input") return fmt::format("inputs{}", rest);
   if (head == "messages") return fmt::format("chat.{}", param);
   return std::string(param);
 }

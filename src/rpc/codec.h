@@ -30,6 +30,7 @@ absl::StatusOr<grpc::ByteBuffer> SerializeMessage(const google::protobuf::Messag
 // Requests. Text is moved out of the message. request_id, tenant and deadline are the caller's to
 // fill. Errors: InvalidArgument that names the field; values are checked by the Service.
 absl::StatusOr<GenerateRequest> DecodeGenerate(v1::GenerateRequest message);
+absl::StatusOr<EmbedRequest> DecodeEmbed(v1::EmbedRequest message);
 absl::StatusOr<TokenizeRequest> DecodeTokenize(v1::TokenizeRequest message);
 
 // Answers.

@@ -36,7 +36,7 @@ void GenerateCall::Start(const grpc::ByteBuffer& request) {
   if (!finished_) FinishLocked(queued, absl::Seconds(1));
 }
 
-absl::StatusOr<GenerateRequest> GenerateCall::Prepare(const grpc::ByteBuffer& bytes) {
+absl::StatusOr<GenerateCall::Work> GenerateCall::Prepare(const grpc::ByteBuffer& bytes) {
   v1::GenerateRequest message;
   RETURN_IF_ERROR(ParseMessage(bytes, message));
   const MutexLock lock(mutex_);
@@ -51,14 +51,19 @@ absl::StatusOr<GenerateRequest> GenerateCall::Prepare(const grpc::ByteBuffer& by
 }
 
 void GenerateCall::Begin(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<GenerateRequest> request = Prepare(bytes);
+  absl::StatusOr<Work> request = Prepare(bytes);
   {
     const MutexLock lock(mutex_);
     if (finished_) return;  // gone while it waited for the pool
     if (!request.ok()) return FinishLocked(request.status());
   }
   const StreamTag tag = env_->pump->Open(shared_from_this());
-  const CallId call = env_->service->Generate(*std::move(request), env_->pump, tag);
+  CallId call = 0;
+  if (auto* embed = std::get_if<EmbedRequest>(&*request)) {
+    call = env_->service->Embed(std::move(*embed), env_->pump, tag);
+  } else {
+    call = env_->service->Generate(std::get<GenerateRequest>(*std::move(request)), env_->pump, tag);
+  }
   bool cancel = false;
   {
     const MutexLock lock(mutex_);
@@ -109,6 +114,8 @@ void GenerateCall::Apply(decltype(StreamEvent::event) event) {
   } else if (auto* tokens = std::get_if<TokenEvent>(&event)) {
     record_.SawOutput();
     Take(std::move(*tokens));
+  } else if (auto* vector = std::get_if<VectorEvent>(&event)) {
+    Take(std::move(*vector));
   }
 }
 

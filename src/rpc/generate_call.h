@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <variant>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -41,9 +42,10 @@ class GenerateCall : public EventSink, public std::enable_shared_from_this<Gener
   void Abandon();
   void Done();  // OnDone
 
-  // The two forms. All are called under mutex_ and only while the RPC is not finished.
+  // The forms. All are called under mutex_ and only while the RPC is not finished.
   virtual void Take(Accepted accepted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
   virtual void Take(TokenEvent tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  virtual void Take(VectorEvent /*vector*/) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // Writes what is pending; after `end_`, finishes with FinishLocked or a write of its own.
   virtual void WritePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
   virtual void FinishRpc(grpc::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
@@ -64,9 +66,12 @@ class GenerateCall : public EventSink, public std::enable_shared_from_this<Gener
   absl::Time busy_since_ ABSL_GUARDED_BY(mutex_) =
       absl::InfiniteFuture();  // a write or the finish is under way
 
+  // What is asked of the Service, with the call's ids, tenant and deadline. Not under mutex_.
+  using Work = std::variant<GenerateRequest, EmbedRequest>;
+  virtual absl::StatusOr<Work> Prepare(const grpc::ByteBuffer& bytes);
+
  private:
   void Begin(const grpc::ByteBuffer& bytes);
-  absl::StatusOr<GenerateRequest> Prepare(const grpc::ByteBuffer& bytes);
   void CancelCall();
   void FlushLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -7,6 +7,7 @@
 
 #include "base/status_macros.h"
 #include "rpc/codec.h"
+#include "rpc/embed_call.h"
 #include "rpc/generate_call.h"
 
 namespace sluice::rpc {
@@ -112,6 +113,14 @@ grpc::ServerUnaryReactor* InferenceService::Generate(grpc::CallbackServerContext
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::GenerateStream(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   const auto call = std::make_shared<StreamGenerate>(env_, context);
+  call->Start(*request);
+  return call.get();
+}
+
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context,
+                                                  const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* response) {
+  const auto call = std::make_shared<UnaryEmbed>(env_, context, response);
   call->Start(*request);
   return call.get();
 }

@@ -17,9 +17,9 @@ namespace sluice::rpc {
 namespace internal {
 using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
     v1::Inference::WithRawCallbackMethod_GenerateStream<
-        v1::Inference::WithRawCallbackMethod_Tokenize<
+        v1::Inference::WithRawCallbackMethod_Embed<v1::Inference::WithRawCallbackMethod_Tokenize<
             v1::Inference::WithRawCallbackMethod_Detokenize<
-                v1::Inference::WithRawCallbackMethod_ListModels<v1::Inference::Service>>>>>;
+                v1::Inference::WithRawCallbackMethod_ListModels<v1::Inference::Service>>>>>>;
 }  // namespace internal
 
 // Thread-safe.
@@ -32,6 +32,9 @@ class InferenceService final : public internal::RawInference {
                                      grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerateStream(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context,
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;

@@ -66,7 +66,7 @@ struct SequenceUpdate {
   std::optional<FinishReason>
       finished;  // kStop, kLength (Apply) or kDeadline (Schedule); it has left the scheduler
   int32_t num_cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
-  std::vector<float> pooled;      // the vector of a pooled sequence, with finished = kStop
+  PooledVector pooled;            // the vector of a pooled sequence, with finished = kStop
 };
 
 struct ScheduleResult {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -22,24 +23,13 @@ class InputMaker {
   InputMaker(const ModelInfo& model, const Tokenizer& tokenizer)
       : model_(model), tokenizer_(tokenizer) {}
 
-  [[nodiscard]] std::vector<TokenId> Encode(const Text& text) const {
-    const PromptSegment segment{text, false};  // what a client wrote is text, never a special token
-    return tokenizer_.Encode({&segment, 1});
-  }
-
-  // The special tokens around one text, or two, as the model was trained with them.
-  [[nodiscard]] PooledInput Frame(const std::vector<TokenId>& first,
-                                  const std::vector<TokenId>* second) const {
-    const TokenizerData& data = model_.tokenizer;
-    PooledInput input;
-    std::vector<TokenId>& out = input.tokens;
-    if (data.add_bos && data.bos >= 0) out.push_back(data.bos);
-    out.insert(out.end(), first.begin(), first.end());
-    if (data.add_eos && data.eos >= 0) out.push_back(data.eos);
-    if (second == nullptr) return input;
-    input.second_begin = static_cast<int32_t>(out.size());
-    out.insert(out.end(), second->begin(), second->end());
-    if (data.add_eos && data.eos >= 0) out.push_back(data.eos);
+  // With the special tokens around one text, or two, as the model was trained with them.
+  [[nodiscard]] PooledInput Encode(const Text& first, const Text* second) const {
+    EncodedTexts encoded = tokenizer_.EncodeTexts(first, second);
+    PooledInput input{std::move(encoded.tokens), 0};
+    const auto it = std::ranges::find_if(encoded.type_ids, [](uint8_t type) { return type != 0; });
+    if (it != encoded.type_ids.end())
+      input.second_begin = static_cast<int32_t>(it - encoded.type_ids.begin());
     return input;
   }
 
@@ -70,7 +60,7 @@ absl::Status AddTexts(const EmbedRequest& request, const InputMaker& maker, Pool
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     PooledInput& input = work.inputs.emplace_back();
     if (const auto* text = std::get_if<Text>(&request.inputs[i])) {
-      input = maker.Frame(maker.Encode(*text), nullptr);
+      input = maker.Encode(*text, nullptr);
     } else {
       input.tokens = std::get<std::vector<TokenId>>(request.inputs[i]);
     }
@@ -83,29 +73,28 @@ absl::Status AddTexts(const EmbedRequest& request, const InputMaker& maker, Pool
 absl::Status AddPairs(const EmbedRequest& request, bool cross_encoder, const InputMaker& maker,
                       PooledWork& work) {
   std::map<std::vector<TokenId>, int32_t> known;
-  const auto index_of = [&](const std::vector<TokenId>& tokens) {
-    PooledInput input = maker.Frame(tokens, nullptr);
+  const auto index_of = [&](const Text& text) {
+    PooledInput input = maker.Encode(text, nullptr);
     const auto next = static_cast<int32_t>(work.inputs.size());
     const auto [it, is_new] = known.emplace(input.tokens, next);
     if (is_new) work.inputs.push_back(std::move(input));
     return it->second;
   };
   const Text* previous = nullptr;  // a query is the same in all pairs
-  std::vector<TokenId> first;
+  int32_t first = 0;
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     const auto& pair = std::get<TextPair>(request.inputs[i]);
-    if (previous == nullptr || !(*previous == pair.first)) first = maker.Encode(pair.first);
-    previous = &pair.first;
-    const std::vector<TokenId> second = maker.Encode(pair.second);
     if (cross_encoder) {
-      work.inputs.push_back(maker.Frame(first, &second));
+      work.inputs.push_back(maker.Encode(pair.first, &pair.second));
       RETURN_IF_ERROR(maker.Check(work.inputs.back(), i));
       continue;
     }
-    const int32_t a = index_of(first), b = index_of(second);
-    RETURN_IF_ERROR(maker.Check(work.inputs[static_cast<size_t>(a)], i));
-    RETURN_IF_ERROR(maker.Check(work.inputs[static_cast<size_t>(b)], i));
-    work.pairs.emplace_back(a, b);
+    if (previous == nullptr || !(*previous == pair.first)) first = index_of(pair.first);
+    previous = &pair.first;
+    const int32_t second = index_of(pair.second);
+    RETURN_IF_ERROR(maker.Check(work.inputs[static_cast<size_t>(first)], i));
+    RETURN_IF_ERROR(maker.Check(work.inputs[static_cast<size_t>(second)], i));
+    work.pairs.emplace_back(first, second);
   }
   return absl::OkStatus();
 }

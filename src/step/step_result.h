@@ -16,10 +16,13 @@ struct SampledToken {
       top;  // the num_logprobs best, descending, ties by ascending id
 };
 
+// Of a whole sequence: an embedding, or a head's scores. Only passed on until it leaves the engine.
+using PooledVector = std::vector<float>;
+
 struct RowResult {
   SequenceId sequence = 0;
   std::vector<SampledToken> tokens;  // accepted tokens in order; empty unless RowOutput::kSample
-  std::vector<float> pooled;         // of RowOutput::kPooled
+  PooledVector pooled;               // of RowOutput::kPooled
 };
 
 struct StepResult {

@@ -184,7 +184,7 @@ def test_what_is_not_there_yet_says_so(client, field, value):
     assert error.value.body["code"] == "not_implemented"
     assert error.value.body["param"].startswith(field)
     with pytest.raises(openai.NotFoundError) as missing:
-        client.embeddings.create(model="default", input="x")
+        client.images.generate(model="default", prompt="x")
     assert missing.value.body["code"] == "not_implemented"
 
 

@@ -182,7 +182,7 @@ TEST_F(Connection, RefusesByHttpsOwnRules) {
   EXPECT_EQ(method.status, 405);
   EXPECT_EQ(method.headers.at("allow"), "POST");
   EXPECT_EQ(Ask(Get("/nowhere")).status, 404);
-  EXPECT_NE(Ask(Post("/v1/embeddings", "{}")).body.find("not_implemented"), std::string::npos);
+  EXPECT_NE(Ask(Post("/v1/responses", "{}")).body.find("not_implemented"), std::string::npos);
 }
 
 TEST_F(Connection, EveryAnswerHasARequestId) {

@@ -45,9 +45,8 @@ TEST(RouteTable, WrongMethodsAreToldWhichAreRight) {
 }
 
 TEST(RouteTable, RoutesOfLaterAreNotImplemented) {
-  for (const std::string_view path :
-       {"/v1/embeddings", "/v1/rerank", "/v1/score", "/v1/audio/speech", "/v1/images/edits",
-        "/v1/files", "/v1/batches/b1", "/v1/responses", "/v2/models/m/infer"}) {
+  for (const std::string_view path : {"/v1/audio/speech", "/v1/images/edits", "/v1/files",
+                                      "/v1/batches/b1", "/v1/responses", "/v2/models/m/infer"}) {
     const RouteMatch match = FindRoute("POST", path, kPublic);
     EXPECT_EQ(ToWireError(match.status).http_status, 404) << path;
     EXPECT_EQ(ErrorCode(match.status), "not_implemented") << path;

@@ -55,6 +55,15 @@ std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, 
 std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
                            int64_t stride, int32_t position, const AttentionParams& params);
 
+// reference_encoder.cc
+// [rows, cols]; `residual` may be without data.
+std::vector<double> LayerNorm(const Tensor& x, const Tensor& residual,
+                              std::span<const float> weight, std::span<const float> bias,
+                              double eps);
+double Gelu(double x);
+// One vector of the rows of x: [cols]
+std::vector<double> Pool(const Tensor& x, Pooling pooling);
+
 // The experts that one row of logits chooses, best first, with their weights.
 struct Choice {
   int32_t expert = 0;

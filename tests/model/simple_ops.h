@@ -41,6 +41,12 @@ class SimpleOps final : public Ops {
   void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) override;
   void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) override;
   void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) override;
+  void AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
+                    Tensor x) override;
+  void LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bias, float eps,
+                 Tensor out) override;
+  void Gelu(Tensor x) override;
+  void Pool(Tensor x, Pooling pooling, Tensor out) override;
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;

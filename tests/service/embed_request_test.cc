@@ -14,22 +14,32 @@ namespace {
 
 using testing::ElementsAre;
 
-// A token a byte.
+// A token a byte, in the frame [CLS] first [SEP] second [SEP].
 class ByteTokenizer final : public Tokenizer {
  public:
-  [[nodiscard]] std::vector<TokenId> Encode(
-      std::span<const PromptSegment> segments) const override {
-    std::vector<TokenId> tokens;
-    for (const PromptSegment& segment : segments) {
-      EXPECT_FALSE(segment.special_allowed);
-      for (const char c : segment.text.Reveal()) tokens.push_back(c);
-      ++num_encoded;
-    }
-    return tokens;
+  [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
+    ADD_FAILURE() << "texts have a frame";
+    return {};
+  }
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text& first, const Text* second) const override {
+    ++num_encoded;
+    EncodedTexts out;
+    const auto add = [&out](TokenId token, uint8_t type) {
+      out.tokens.push_back(token);
+      out.type_ids.push_back(type);
+    };
+    add(128, 0);
+    for (const char c : first.Reveal()) add(c, 0);
+    add(129, 0);
+    if (second == nullptr) return out;
+    for (const char c : second->Reveal()) add(c, 1);
+    add(129, 1);
+    return out;
   }
   [[nodiscard]] std::string_view TokenBytes(TokenId) const override { return "x"; }
   [[nodiscard]] bool IsSpecial(TokenId) const override { return false; }
   [[nodiscard]] int32_t vocab_size() const override { return 130; }
+  [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   mutable int num_encoded = 0;
 };
 
@@ -40,9 +50,6 @@ ModelInfo Model(ModelTask task, int32_t dim = 8) {
   model.max_model_len = 6;
   model.task = task;
   model.vector_dim = dim;
-  model.tokenizer.bos = 128;
-  model.tokenizer.eos = 129;
-  model.tokenizer.add_bos = model.tokenizer.add_eos = true;
   return model;
 }
 

@@ -60,7 +60,8 @@ void LoadQueries(const AttentionArgs& args, const AttentionTile& tile, int kv_he
   int32_t in_group = tile.first_query % group;
   for (int m = 0; m < tile.num_queries; ++m) {
     const int64_t column = int64_t{kv_head * group + in_group} * head_dim;
-    part.position[m] = args.batch->positions[token];
+    part.position[m] =
+        args.params.causal ? args.batch->positions[token] : args.batch->context_len[tile.row] - 1;
     part.out[m] = args.out + token * args.out_stride + column;
     const float* q = args.q + token * args.q_stride + column;
     int d = 0;

@@ -26,6 +26,11 @@ void RopeStoreKvTokens(const RopeStoreKvArgs& args, int64_t begin, int64_t end,
                        const Worker& worker);
 void AttendTiles(const AttentionArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void CombinePartitions(const AttentionArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void AddPositionRows(const AddPositionsArgs& args, int64_t begin, int64_t end,
+                     const Worker& worker);
+void LayerNormRows(const LayerNormArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void GeluRows(const GeluArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void PoolRows(const PoolArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void GatherRows(const GatherArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void SampleRows(const SampleArgs& args, int64_t begin, int64_t end, const Worker& worker);
 

@@ -21,6 +21,10 @@ constexpr Kernels Table() {
   k.rope_store_kv = RopeStoreKvTokens;
   k.attention = AttendTiles;
   k.combine_partitions = CombinePartitions;
+  k.add_positions = AddPositionRows;
+  k.layer_norm = LayerNormRows;
+  k.gelu = GeluRows;
+  k.pool = PoolRows;
   k.gather = GatherRows;
   k.sample = SampleRows;
   return k;

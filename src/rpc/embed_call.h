@@ -1,0 +1,33 @@
+// Embed: the answer at once, with all vectors or scores.
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <utility>
+
+#include "rpc/generate_call.h"
+
+namespace sluice::rpc {
+
+class UnaryEmbed final : public grpc::ServerUnaryReactor, public GenerateCall {
+ public:
+  UnaryEmbed(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
+             grpc::ByteBuffer* response);
+  void OnCancel() override { Abandon(); }
+  void OnDone() override { Done(); }
+
+ private:
+  absl::StatusOr<Work> Prepare(const grpc::ByteBuffer& bytes) override;
+  void Take(Accepted accepted) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(TokenEvent /*tokens*/) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  void Take(VectorEvent vector) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WritePending() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FinishRpc(grpc::Status status) override { Finish(std::move(status)); }
+
+  grpc::ByteBuffer* const response_;
+  v1::EmbedResponse answer_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace sluice::rpc
