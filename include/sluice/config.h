@@ -11,8 +11,9 @@ namespace sluice {
 
 struct Config {
   // Model
-  std::string model;                     // path of a GGUF file
-  std::string served_model_name;         // empty: from the file
+  std::string model;                     // path of a GGUF file or a Hugging Face folder
+  std::string served_model_name;         // empty: from the file or folder
+  std::string quantize;                  // empty | q8_0 | q4_0 | q4_1: round float weights at load
   std::vector<std::string> model_alias;  // further names
   std::string models;                    // TOML file of several models, in place of `model`
   std::string model_dir;                 // models may be loaded from below it while the server runs

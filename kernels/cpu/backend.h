@@ -37,7 +37,7 @@ class Backend final : public Ops {
   // pages cost nothing.
   static constexpr int64_t kScratchBytes = 4 << 20;
 
-  Backend(const Kernels& kernels, int32_t num_threads);
+  Backend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool);
 
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
@@ -85,7 +85,7 @@ class Backend final : public Ops {
   }
 
   const Kernels& kernels_;
-  ThreadPool pool_;
+  const std::shared_ptr<ThreadPool> pool_;  // owners: the Backends that share it
   Arena arena_;
   CommandList commands_;
   absl::Status status_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "kernels/cpu/backend.h"
@@ -32,20 +33,29 @@ const cpu::Kernels& KernelsOf(CpuIsa isa) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOpsOptions& options) {
-  if (options.threads < 0 || options.threads > 1024) {
+absl::StatusOr<std::shared_ptr<cpu::ThreadPool>> CreateCpuThreads(int32_t threads) {
+  if (threads < 0 || threads > 1024) {
     return absl::InvalidArgumentError(
-        fmt::format("threads is {}; it must be in [0, 1024]", options.threads));
+        fmt::format("threads is {}; it must be in [0, 1024]", threads));
   }
+  return std::make_shared<cpu::ThreadPool>(threads > 0 ? threads : CoresOfThisProcess(),
+                                           cpu::Backend::kScratchBytes);
+}
+
+absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(const CpuOpsOptions& options) {
   RETURN_IF_ERROR(ParseCpuIsa(CpuIsaName(options.isa)).status());
-  const int32_t threads = options.threads > 0 ? options.threads : CoresOfThisProcess();
-  return std::unique_ptr<Ops>(std::make_unique<cpu::Backend>(KernelsOf(options.isa), threads));
+  std::shared_ptr<cpu::ThreadPool> pool = options.pool;
+  if (pool == nullptr) {
+    ASSIGN_OR_RETURN(pool, CreateCpuThreads(options.threads));
+  }
+  return std::unique_ptr<Ops>(
+      std::make_unique<cpu::Backend>(KernelsOf(options.isa), std::move(pool)));
 }
 
 namespace cpu {
 
-Backend::Backend(const Kernels& kernels, int32_t num_threads)
-    : kernels_(kernels), pool_(num_threads, Backend::kScratchBytes) {}
+Backend::Backend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool)
+    : kernels_(kernels), pool_(std::move(pool)) {}
 
 namespace {
 
@@ -99,7 +109,7 @@ void Backend::BeginStep(const BatchView& batch) {
 }
 
 absl::Status Backend::Finish() {
-  if (status_.ok()) pool_.Run(commands_.commands());
+  if (status_.ok()) pool_->Run(commands_.commands());
   commands_.Clear();
   return std::move(status_);
 }

@@ -44,12 +44,19 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(std::span<const Command> commands) {
   if (commands.empty()) return;
+  const uint32_t mine = next_turn_.fetch_add(1, std::memory_order_relaxed);
+  for (uint32_t now = turn_.load(std::memory_order_acquire); now != mine;
+       now = turn_.load(std::memory_order_acquire)) {
+    turn_.wait(now, std::memory_order_acquire);
+  }
   if (num_threads_ > 1) {
     commands_ = commands;
     start_.fetch_add(1, std::memory_order_release);
     start_.notify_all();
   }
   RunList(commands, 0);
+  turn_.fetch_add(1, std::memory_order_release);
+  turn_.notify_all();
 }
 
 void ThreadPool::Work(int32_t thread) {

@@ -13,8 +13,8 @@
 
 namespace sluice::cpu {
 
-// Driven by one thread, which computes too. Between lists the other threads spin for 50
-// microseconds, then sleep.
+// Whoever calls Run computes, too; callers take turns, a list at a time, in the order they came.
+// Between lists the other threads spin for 50 microseconds, then sleep.
 //
 // Items of a command: three quarters are split evenly beforehand, so that each thread streams
 // through its own part of the weights; the rest is handed out `grain` at a time, so that a thread
@@ -29,7 +29,7 @@ class ThreadPool {
 
   [[nodiscard]] int32_t num_threads() const { return num_threads_; }
 
-  // Runs every command; returns when all are done.
+  // Runs every command; returns when all are done. Thread-safe.
   void Run(std::span<const Command> commands);
 
  private:
@@ -41,6 +41,9 @@ class ThreadPool {
   int32_t num_threads_;
   std::vector<Worker> workers_;
   std::vector<std::unique_ptr<char[]>> scratch_;
+  // A mutex would mostly go back to the engine that has just ended its step.
+  alignas(128) std::atomic<uint32_t> next_turn_{0};
+  std::atomic<uint32_t> turn_{0};
   std::span<const Command> commands_;               // written before start_ is raised
   bool stop_ = false;                               // the same
   alignas(128) std::atomic<uint32_t> start_{0};     // raised once a list

@@ -194,15 +194,25 @@ std::string AllowedText(const Setting& setting) {
 const std::vector<Setting>& Settings() {
   using C = Config;
   static const std::vector<Setting> kSettings = {
-      {"model", &C::model, "Path of the model: a GGUF file", 0, 0, {}, true},
-      {"served-model-name",
-       &C::served_model_name,
-       "Name of the model on the wire; empty: the file's name without .gguf. `default` always "
-       "works too",
+      {"model",
+       &C::model,
+       "Path of the model: a GGUF file or a Hugging Face folder",
        0,
        0,
        {},
        true},
+      {"served-model-name",
+       &C::served_model_name,
+       "Name of the model on the wire; empty: the folder's name, or the file's without .gguf. "
+       "`default` always works too",
+       0,
+       0,
+       {},
+       true},
+      {"quantize", &C::quantize,
+       "Round F32, F16 and BF16 matrices to this type at load, the head to Q8_0; embedding, norms "
+       "and the experts' router stay. Empty: weights stay as they are",
+       0, 0, "|q8_0|q4_0|q4_1", true},
       {"model-alias", &C::model_alias, "Further names of the model", 0, 0, {}, true},
       {"models", &C::models,
        "TOML file of several models in place of `model`: [[model]] tables, each with `model` and "

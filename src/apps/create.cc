@@ -50,7 +50,7 @@ std::string Version() { return SLUICE_VERSION; }
 
 absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& config) {
   if (config.model.empty() && config.models.empty())
-    return absl::InvalidArgumentError("model is not set: --model FILE.gguf");
+    return absl::InvalidArgumentError("model is not set: --model FILE.gguf or --model FOLDER");
   ASSIGN_OR_RETURN(const std::vector<Config> configs, ConfigsOfModels(config));
   auto clock = std::make_unique<const RealClock>();
   ASSIGN_OR_RETURN(

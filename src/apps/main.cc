@@ -1,11 +1,14 @@
-// The one program: subcommands serve, chat, model inspect.
+// The one program: subcommands serve, chat, model inspect and model convert.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <list>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "apps/chat.h"
@@ -13,8 +16,10 @@
 #include "apps/create.h"
 #include "apps/serve.h"
 #include "base/logging.h"
+#include "model/convert.h"
 #include "model/inspect.h"
 #include "model/model_file.h"
+#include "model/quantise.h"
 
 namespace sluice {
 namespace {
@@ -60,6 +65,23 @@ int Inspect(const std::string& file) {
   return 0;
 }
 
+int Convert(const std::string& in, const std::string& out, const std::string& quantize,
+            int threads) {
+  const auto model = ModelFile::Open(in);
+  if (!model.ok()) return Fail(model.status());
+  ConvertOptions options{.quantise = ParseQuantisedType(quantize), .threads = threads};
+  int64_t shown = -1;
+  options.progress = [&](int64_t done, int64_t all) {
+    const int64_t percent = done * 100 / all;
+    if (percent == shown || isatty(STDERR_FILENO) == 0) return;
+    shown = percent;
+    fmt::print(stderr, "\r{:3} % of {} MiB", percent, all >> 20);
+  };
+  const absl::Status made = ConvertToGguf(*model, out, options);
+  if (shown >= 0) fmt::print(stderr, "\n");
+  return made.ok() ? 0 : Fail(made);
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Sluice: an LLM inference server", "sluice");
   app.set_version_flag("--version", Version());
@@ -71,17 +93,28 @@ int Main(int argc, char** argv) {
   serve->add_flag("--check-config", check_config, "Check all settings and exit");
   CLI::App* chat = app.add_subcommand("chat", "Chat with a model in the terminal");
   chat_flags.AddTo(chat);
-  CLI::App* model = app.add_subcommand("model", "Look at model files");
+  CLI::App* model = app.add_subcommand("model", "Look at models and convert them");
   model->require_subcommand(1);
   std::string inspect_file;
   CLI::App* inspect = model->add_subcommand("inspect", "Print what a model file holds and needs");
-  inspect->add_option("file", inspect_file, "GGUF file")->required();
+  inspect->add_option("model", inspect_file, "GGUF file or Hugging Face folder")->required();
+  std::string convert_in, convert_out, convert_type;
+  int convert_threads = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
+  CLI::App* convert = model->add_subcommand("convert", "Write a model as one GGUF file");
+  convert->add_option("in", convert_in, "GGUF file or Hugging Face folder")->required();
+  convert->add_option("out", convert_out, "GGUF file to write; replaced if it is there")
+      ->required();
+  convert->add_option("--quantize", convert_type, "Round float matrices to this type")
+      ->check(CLI::IsMember({"q8_0", "q4_0", "q4_1"}));
+  convert->add_option("--threads", convert_threads, "Threads that round")
+      ->check(CLI::Range(1, 256));
   CLI::App* config_doc = app.add_subcommand("config-doc", "Print docs/configuration.md");
   CLI::App* metrics_doc =
       app.add_subcommand("metrics-doc", "Print the table of docs/api/metrics.md");
   CLI11_PARSE(app, argc, argv);
 
   if (*inspect) return Inspect(inspect_file);
+  if (*convert) return Convert(convert_in, convert_out, convert_type, convert_threads);
   if (*config_doc) {
     fmt::print("{}", ConfigurationDocument());
     return 0;

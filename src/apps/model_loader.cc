@@ -6,17 +6,23 @@
 #include <charconv>
 #include <cstdint>
 #include <fstream>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
 #include "executor/model_executor.h"
 #include "kernels/cpu/isa.h"
 #include "model/kv_cache.h"
+#include "model/linear_loader.h"
 #include "model/model_file.h"
+#include "model/quantise.h"
+#include "model/transformer.h"
 
 namespace sluice {
 namespace {
@@ -52,7 +58,29 @@ struct KvPlan {
   int32_t max_model_len = 0;
 };
 
-absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelConfig& model, const Ops& ops) {
+int64_t Mib(int64_t bytes) { return bytes >> 20; }
+
+// Memory for the KV cache beside the weights, the activations and the rotation tables, all of which
+// must fit into what there is.
+absl::StatusOr<int64_t> KvBytes(const Config& config, const ModelFile& model, int64_t len) {
+  const int64_t available = AvailableMemoryBytes();
+  const int64_t weights = LinearBytes(model.weights, ParseQuantisedType(config.quantize));
+  const int64_t activations =
+      Transformer::ActivationBytes(model.config, config.max_step_tokens, config.max_rows) +
+      len * model.config.rope.dim * static_cast<int64_t>(sizeof(float));
+  const int64_t left = available - weights - activations;
+  const int64_t wanted = config.kv_cache_mib << 20;
+  if (left <= 0 || wanted > left) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "{}: the model needs {} MiB for weights, {} MiB for activations and {} MiB for the KV "
+        "cache; {} MiB of memory are available",
+        config.model, Mib(weights), Mib(activations), Mib(wanted), Mib(available)));
+  }
+  return wanted > 0 ? wanted : std::min(available / 4, left);
+}
+
+absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const Ops& ops) {
+  const ModelConfig& model = file.config;
   if (config.max_model_len > model.max_context) {
     return absl::InvalidArgumentError(fmt::format("max-model-len is {}; the model allows {}",
                                                   config.max_model_len, model.max_context));
@@ -61,8 +89,7 @@ absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelConfig& model, co
   const int64_t block_bytes = KvCache::BlockBytes(ops, model, kKvBlockTokens);
   const int64_t blocks_a_row = (wanted_len + kKvBlockTokens - 1) / kKvBlockTokens;
   const int64_t useful = blocks_a_row * config.max_rows;
-  const int64_t bytes =
-      config.kv_cache_mib > 0 ? config.kv_cache_mib << 20 : AvailableMemoryBytes() / 4;
+  ASSIGN_OR_RETURN(const int64_t bytes, KvBytes(config, file, wanted_len));
   const int64_t blocks = std::min({useful, bytes / block_bytes, int64_t{1} << 30});
   if (blocks < 1) {
     return absl::ResourceExhaustedError(
@@ -78,27 +105,6 @@ absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelConfig& model, co
   return KvPlan{static_cast<int32_t>(blocks), static_cast<int32_t>(len)};
 }
 
-// An encoder keeps no KV: its context is bound by what one step holds, for its inputs are never
-// cut.
-absl::StatusOr<KvPlan> PlanEncoder(const Config& config, const ModelFile& file) {
-  const int32_t trained = file.info.max_model_len;
-  if (config.max_model_len > trained || config.max_model_len > config.max_step_tokens) {
-    return absl::InvalidArgumentError(
-        fmt::format("max-model-len is {}; the model allows {} and max-step-tokens is {}",
-                    config.max_model_len, trained, config.max_step_tokens));
-  }
-  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : trained;
-  return KvPlan{1, std::min(wanted, config.max_step_tokens)};
-}
-
-absl::StatusOr<std::unique_ptr<Executor>> CreateEncoder(const Config& config, const ModelFile& file,
-                                                        const LoadOptions& load,
-                                                        std::unique_ptr<Ops> ops) {
-  const EncoderLimits limits{config.max_step_tokens, config.max_rows};
-  return EncoderExecutor::Create(file.encoder->config, file.encoder->weights, std::move(ops),
-                                 {.limits = limits, .load = load});
-}
-
 absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
   PlantedFault fault;
   if (text.empty() || text == "leak-row") return fault;
@@ -112,6 +118,27 @@ absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
   }
   return absl::InvalidArgumentError(
       fmt::format("plant-fault is {:?}; it may be leak-row, fail-step=N or stall-step=N", text));
+}
+
+// Rounds as the settings say, gives the file's pages back, and tells how far it is every few
+// seconds.
+LoadOptions MakeLoadOptions(const Config& config, std::shared_ptr<const ModelFile> file) {
+  constexpr absl::Duration kBetweenLines = absl::Seconds(2);
+  LoadOptions load;
+  load.quantise = ParseQuantisedType(config.quantize);
+  load.threads = config.threads > 0 ? config.threads
+                                    : static_cast<int32_t>(std::thread::hardware_concurrency());
+  load.progress = [total = LinearBytes(file->weights, std::nullopt),
+                   next = absl::Now() + kBetweenLines](int64_t bytes) mutable {
+    if (absl::Now() < next) return;
+    next = absl::Now() + kBetweenLines;
+    Log(LogLevel::kInfo, "model_loading",
+        {{"percent", bytes * 100 / std::max<int64_t>(total, 1)}, {"total_mib", Mib(total)}});
+  };
+  load.release = [file = std::move(file)](std::span<const uint8_t> bytes) {
+    file->ReleasePages(bytes);
+  };
+  return load;
 }
 
 std::string ServedName(const Config& config, const ModelInfo& info) {
@@ -157,7 +184,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(
 absl::StatusOr<std::unique_ptr<ModelLoader>> ModelLoader::Create(const Config& config,
                                                                  const Clock* clock) {
   ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(config.cpu_isa));
-  return std::unique_ptr<ModelLoader>(new ModelLoader(isa, clock));
+  ASSIGN_OR_RETURN(std::shared_ptr<cpu::ThreadPool> threads, CreateCpuThreads(config.threads));
+  return std::unique_ptr<ModelLoader>(new ModelLoader(isa, std::move(threads), clock));
 }
 
 std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const std::string& alias) {
@@ -178,11 +206,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   ASSIGN_OR_RETURN(const PlantedFault fault, ParseFault(config.plant_fault));
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
-  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops,
-                   CreateCpuOps({.isa = isa_, .threads = config.threads}));
-  const bool encoder = file->encoder.has_value();
-  ASSIGN_OR_RETURN(const KvPlan kv,
-                   encoder ? PlanEncoder(config, *file) : PlanKv(config, file->config, *ops));
+  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa_, .pool = threads_}));
+  ASSIGN_OR_RETURN(const KvPlan kv, PlanKv(config, *file, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
   model->info.max_model_len = kv.max_model_len;
 
@@ -191,20 +216,14 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
                                  .max_model_len = kv.max_model_len,
                                  .kv_block_tokens = kKvBlockTokens,
                                  .num_kv_blocks = kv.num_blocks};
-  std::unique_ptr<Executor> executor;
-  if (encoder) {
-    ASSIGN_OR_RETURN(executor, CreateEncoder(config, *file, {}, std::move(ops)));
-  } else {
-    ASSIGN_OR_RETURN(executor, ModelExecutor::Create(*file, std::move(ops), {.limits = limits}));
-  }
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<Executor> executor,
+      ModelExecutor::Create(*file, std::move(ops),
+                            {.limits = limits, .load = MakeLoadOptions(config, file)}));
   if (fault.fail_step + fault.stall_step > 0)
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
   model->metrics = MetricsOf(model->info.name, config.metrics_alias);
-  EngineOptions options = OptionsOfEngine(config, kv, executor->max_steps_in_flight());
-  if (encoder) {
-    options.scheduler.prefix_cache = options.scheduler.keeps_kv = false;
-    options.scheduler.whole_prompts = true;
-  }
+  const EngineOptions options = OptionsOfEngine(config, kv, executor->max_steps_in_flight());
   model->engine = std::make_unique<Engine>(options, std::move(executor), *model->tokenizer,
                                            *model->metrics, *clock_);
   Log(LogLevel::kInfo, "model_loaded",

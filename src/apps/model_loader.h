@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
@@ -30,11 +31,13 @@ class ModelLoader {
   [[nodiscard]] CpuIsa isa() const { return isa_; }
 
  private:
-  ModelLoader(CpuIsa isa, const Clock* clock) : isa_(isa), clock_(clock) {}
+  ModelLoader(CpuIsa isa, std::shared_ptr<cpu::ThreadPool> threads, const Clock* clock)
+      : isa_(isa), threads_(std::move(threads)), clock_(clock) {}
   [[nodiscard]] std::unique_ptr<Metrics> MetricsOf(const std::string& name,
                                                    const std::string& alias);
 
   const CpuIsa isa_;
+  const std::shared_ptr<cpu::ThreadPool> threads_;  // owners: this and the models' Ops
   const Clock* const clock_;
   Mutex mutex_;
   std::unique_ptr<Metrics> server_metrics_ ABSL_GUARDED_BY(mutex_);
