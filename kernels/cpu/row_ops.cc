@@ -101,7 +101,8 @@ void Backend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams& pa
                    q.rows == batch_.num_tokens && num_q_heads % kv.num_kv_heads == 0,
                "{} {} {}", q.cols, out.cols, q.rows);
   const AttentionPlan& plan = attention_plans_.Get(
-      batch_, {num_q_heads / kv.num_kv_heads, kv.num_kv_heads, kv.head_dim, params.window},
+      batch_,
+      {num_q_heads / kv.num_kv_heads, kv.num_kv_heads, kv.head_dim, params.window, params.causal},
       pool_->num_threads());
   AttentionArgs args;
   args.batch = &batch_;

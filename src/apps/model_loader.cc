@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
 #include "executor/model_executor.h"
 #include "kernels/cpu/isa.h"
@@ -103,6 +104,27 @@ absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const
                     (blocks * block_bytes) >> 20, len));
   }
   return KvPlan{static_cast<int32_t>(blocks), static_cast<int32_t>(len)};
+}
+
+// An encoder keeps no KV: its context is bound by what one step holds, for its inputs are never
+// cut.
+absl::StatusOr<KvPlan> PlanEncoder(const Config& config, const ModelFile& file) {
+  const int32_t trained = file.info.max_model_len;
+  if (config.max_model_len > trained || config.max_model_len > config.max_step_tokens) {
+    return absl::InvalidArgumentError(
+        fmt::format("max-model-len is {}; the model allows {} and max-step-tokens is {}",
+                    config.max_model_len, trained, config.max_step_tokens));
+  }
+  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : trained;
+  return KvPlan{1, std::min(wanted, config.max_step_tokens)};
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> CreateEncoder(const Config& config, const ModelFile& file,
+                                                        const LoadOptions& load,
+                                                        std::unique_ptr<Ops> ops) {
+  const EncoderLimits limits{config.max_step_tokens, config.max_rows};
+  return EncoderExecutor::Create(file.encoder->config, file.encoder->weights, std::move(ops),
+                                 {.limits = limits, .load = load});
 }
 
 absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
@@ -207,7 +229,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
   ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa_, .pool = threads_}));
-  ASSIGN_OR_RETURN(const KvPlan kv, PlanKv(config, *file, *ops));
+  const bool encoder = file->encoder.has_value();
+  ASSIGN_OR_RETURN(const KvPlan kv,
+                   encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
   model->info.max_model_len = kv.max_model_len;
 
@@ -216,14 +240,22 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
                                  .max_model_len = kv.max_model_len,
                                  .kv_block_tokens = kKvBlockTokens,
                                  .num_kv_blocks = kv.num_blocks};
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<Executor> executor,
-      ModelExecutor::Create(*file, std::move(ops),
-                            {.limits = limits, .load = MakeLoadOptions(config, file)}));
+  const LoadOptions load = MakeLoadOptions(config, file);
+  std::unique_ptr<Executor> executor;
+  if (encoder) {
+    ASSIGN_OR_RETURN(executor, CreateEncoder(config, *file, load, std::move(ops)));
+  } else {
+    ASSIGN_OR_RETURN(
+        executor, ModelExecutor::Create(*file, std::move(ops), {.limits = limits, .load = load}));
+  }
   if (fault.fail_step + fault.stall_step > 0)
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
   model->metrics = MetricsOf(model->info.name, config.metrics_alias);
-  const EngineOptions options = OptionsOfEngine(config, kv, executor->max_steps_in_flight());
+  EngineOptions options = OptionsOfEngine(config, kv, executor->max_steps_in_flight());
+  if (encoder) {
+    options.scheduler.prefix_cache = options.scheduler.keeps_kv = false;
+    options.scheduler.whole_prompts = true;
+  }
   model->engine = std::make_unique<Engine>(options, std::move(executor), *model->tokenizer,
                                            *model->metrics, *clock_);
   Log(LogLevel::kInfo, "model_loaded",
