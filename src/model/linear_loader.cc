@@ -61,4 +61,25 @@ absl::StatusOr<Experts> LinearLoader::LoadExperts(std::span<const WeightView> pa
   return experts;
 }
 
+int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
+  int64_t bytes = 0;
+  const auto add = [&](const WeightView& view, LinearRole role) {
+    if (view.data == nullptr) return;
+    const WeightView loaded{RoundedType(view, role, quantise), view.rows, view.cols, nullptr};
+    bytes += loaded.rows * loaded.row_bytes();
+  };
+  for (const LayerViews& l : weights.layers) {
+    for (const WeightView* view : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.down,
+                                   &l.shared_gate, &l.shared_up, &l.shared_down}) {
+      add(*view, LinearRole::kPlain);
+    }
+    add(l.router, LinearRole::kRouter);
+    for (const auto* experts : {&l.gate_experts, &l.up_experts, &l.down_experts}) {
+      for (const WeightView& view : *experts) add(view, LinearRole::kPlain);
+    }
+  }
+  add(weights.head.data != nullptr ? weights.head : weights.token_embd, LinearRole::kHead);
+  return bytes;
+}
+
 }  // namespace sluice

@@ -172,6 +172,63 @@ TEST(Convert, CarriesEveryKindOfRotation) {
   }
 }
 
+PreTokenizerStep Step(PreTokenizerStep::Kind kind, const char* pattern = "") {
+  PreTokenizerStep step;
+  step.kind = kind;
+  step.pattern = pattern;
+  return step;
+}
+
+TEST(Convert, NamesTheWayWordsAreCut) {
+  using Kind = PreTokenizerStep::Kind;
+  PreTokenizerStep digits = Step(Kind::kDigits), bytes = Step(Kind::kByteLevel);
+  digits.single = true;
+  PreTokenizerStep only_bytes = bytes;
+  only_bytes.use_regex = false;
+  const PreTokenizerStep llama3 = Step(
+      Kind::kRegex,
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+  const std::pair<std::vector<PreTokenizerStep>, const char*> kSteps[] = {
+      {{bytes}, "gpt-2"},
+      {{digits, bytes}, "smollm"},
+      {{llama3, only_bytes}, "llama-bpe"},
+      {{Step(Kind::kRegex, R"(\S+)"), only_bytes}, ""},
+      {{digits}, ""}};
+  for (const auto& [steps, name] : kSteps) {
+    const TemporaryFolder dir;
+    MakeTestHfFolder("Qwen2ForCausalLM").Write(dir.path());
+    auto model = OpenFolder(dir.path());
+    model->info.tokenizer.pre_tokenizer = "";
+    model->info.tokenizer.pre_tokenizer_steps = steps;
+    const absl::Status made = ConvertToGguf(*model, dir.path() / "out.gguf", {});
+    if (std::string_view(name).empty()) {
+      EXPECT_EQ(made.code(), absl::StatusCode::kUnimplemented);
+      EXPECT_THAT(std::string(made.message()),
+                  HasSubstr("no name for the way this tokenizer cuts"));
+      continue;
+    }
+    ASSERT_TRUE(made.ok()) << made;
+    const auto back = GgufFile::Open(dir.path() / "out.gguf");
+    EXPECT_EQ((*back)->GetString("tokenizer.ggml.pre").value(), name);
+  }
+}
+
+TEST(Convert, TokensOfCharactersGetScoresFromTheirMerges) {
+  const TemporaryFolder dir;
+  MakeTestHfFolder("LlamaForCausalLM").Write(dir.path());
+  auto model = OpenFolder(dir.path());
+  TokenizerData& t = model->info.tokenizer;
+  t.model = "llama";
+  t.merges = {"t1 0", "t 1"};  // of t10 and t1
+  ASSERT_TRUE(ConvertToGguf(*model, dir.path() / "out.gguf", {}).ok());
+  const auto back = GgufFile::Open(dir.path() / "out.gguf");
+  const auto scores = (*back)->GetFloats("tokenizer.ggml.scores", 48);
+  ASSERT_TRUE(scores.ok()) << scores.status();
+  EXPECT_EQ((*scores)[10], -1);
+  EXPECT_EQ((*scores)[1], -2);
+  EXPECT_EQ((*scores)[20], -3);
+}
+
 TEST(Convert, WhatGgufCannotSayIsRefusedAndLeavesNothing) {
   const TemporaryFolder dir;
   TestHfFolder folder = MakeTestHfFolder("Gemma2ForCausalLM");
