@@ -18,7 +18,11 @@
 namespace sluice {
 namespace {
 
-constexpr std::string_view kPatterns[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
+// None of them normalises the text.
+constexpr std::string_view kPatterns[] = {
+    "gpt-2",  "smollm", "llama-bpe",      "stablelm2",   "seed-coder", "minicpm5",    "tekken",
+    "gpt-4o", "bloom",  "deepseek-coder", "deepseek-v3", "falcon",     "deepseek-llm"};
+constexpr std::string_view kModels[] = {"gpt2", "llama", "t5", "bert"};
 
 std::unique_ptr<Tokenizer> MakeTokenizer(std::string_view pattern) {
   TokenizerData data = SmallVocabulary(
@@ -66,11 +70,26 @@ void CheckRoundTrip(const Tokenizer& tokenizer, const std::vector<PromptSegment>
   SLUICE_CHECK(streamed + stream.Flush() == expected, "streaming gives another text");
 }
 
-// Lines: "type token" or, from the first empty line on, merges.
+// Two bytes: the model and its steps, then the flags. Lines: "type token" or, from the first empty
+// line on, merges.
 TokenizerData ReadVocabulary(std::string_view input) {
   TokenizerData data;
-  data.model = "gpt2";
+  const auto byte = [&](size_t i) {
+    return i < input.size() ? static_cast<uint8_t>(input[i]) : uint8_t{0};
+  };
+  data.model = kModels[byte(0) % 4];
   data.pre_tokenizer = "llama-bpe";
+  data.has_stages = byte(0) / 4 % 2 != 0;
+  data.normalizer = {{.kind = static_cast<NormalizerStep::Kind>(byte(0) / 8 % 11),
+                      .pattern = " ",
+                      .content = "\u2581"}};
+  data.pre_tokenizer_steps = {{.kind = static_cast<PreTokenizerStep::Kind>(2 + byte(1) % 7),
+                               .pattern = "\u2581",
+                               .single = byte(1) / 8 % 2 != 0}};
+  data.decoder = {
+      .kind = static_cast<DecoderRule::Kind>(byte(1) / 16 % 4), .mark = "##", .cleanup = true};
+  data.byte_fallback = byte(1) / 64 % 2 != 0;
+  input.remove_prefix(std::min<size_t>(input.size(), 2));
   bool merges = false;
   while (!input.empty()) {
     const size_t end = std::min(input.find('\n'), input.size());
@@ -83,6 +102,7 @@ TokenizerData ReadVocabulary(std::string_view input) {
     } else {
       data.types.push_back(static_cast<TokenType>(static_cast<uint8_t>(line[0]) % 6));
       data.tokens.push_back(line.substr(1));
+      data.scores.push_back(-static_cast<double>(line.size() % 7));
     }
   }
   return data;
@@ -95,7 +115,7 @@ void FuzzOne(std::string_view input) {
     return made;
   }();
   if (input.empty()) return;
-  const size_t mode = static_cast<uint8_t>(input[0]) % 5;
+  const size_t mode = static_cast<uint8_t>(input[0]) % (tokenizers.size() + 4);
   input.remove_prefix(1);
   if (mode < tokenizers.size()) {
     CheckRoundTrip(*tokenizers[mode], ReadSegments(input));

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "model/gguf_tokenizer.h"
 #include "model/hf_tokenizer.h"
 #include "tests/tokenizer/corpus.h"
 #include "tests/tokenizer/golden_rows.h"
@@ -84,23 +85,49 @@ std::string HashOfBlock(const Tokenizer& tokenizer, size_t begin, bool special_a
 
 class EveryKind : public testing::TestWithParam<std::string> {};
 
-TEST_P(EveryKind, HasTheIdsOfTheTokenizersPackage) {
-  const Folder folder(GetParam());
-  const auto data = ReadHfTokenizer(folder.path(), 1600);
+void ExpectIds(const absl::StatusOr<TokenizerData>& data, const fs::path& ids) {
   ASSERT_TRUE(data.ok()) << data.status();
   const auto tokenizer = Tokenizer::Create(*data);
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   ASSERT_GE(TokenizerCorpus().size(), 20'000);
-  std::ifstream file(GoldenFolder() / (GetParam() + ".ids"));
+  std::ifstream file(ids);
   std::string plain;
   std::string special;
   size_t begin = 0;
   for (; file >> plain >> special; begin += kBlock) {
     EXPECT_EQ(HashOfBlock(**tokenizer, begin, false), plain) << "strings from " << begin;
     EXPECT_EQ(HashOfBlock(**tokenizer, begin, true), special) << "special, strings from " << begin;
-    if (HasFailure()) return;  // one block is enough to look at
+    if (testing::Test::HasFailure()) return;  // one block is enough to look at
   }
   EXPECT_GE(begin, TokenizerCorpus().size());
+}
+
+TEST_P(EveryKind, HasTheIdsOfTheTokenizersPackage) {
+  const Folder folder(GetParam());
+  ExpectIds(ReadHfTokenizer(folder.path(), 1600), GoldenFolder() / (GetParam() + ".ids"));
+}
+
+fs::path ModelInCache(const std::string& name) {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  const fs::path root =
+      cache != nullptr ? fs::path(cache) : fs::path(home == nullptr ? "" : home) / ".cache";
+  return root / "sluice/models" / name;
+}
+
+// 262,144 tokens, merges from scores; the package's tokenizer was made of the same metadata.
+TEST(Tokenizers, Gemma3HasTheIdsOfTheTokenizersPackage) {
+  const fs::path path = ModelInCache("gemma-3-270m-Q4_K_M.gguf");
+  if (!fs::exists(path)) GTEST_SKIP() << path << " is not there";
+  const auto file = GgufFile::Open(path.string());
+  ASSERT_TRUE(file.ok()) << file.status();
+  ExpectIds(ReadGgufTokenizer(**file, 262'144), GoldenFolder() / "real/gemma3-270m.ids");
+}
+
+TEST(Tokenizers, MiniLmHasTheIdsOfTheTokenizersPackage) {
+  const fs::path path = ModelInCache("all-MiniLM-L6-v2");
+  if (!fs::exists(path / "tokenizer.json")) GTEST_SKIP() << path << " is not there";
+  ExpectIds(ReadHfTokenizer(path.string(), 30'522), GoldenFolder() / "real/minilm.ids");
 }
 
 std::vector<std::string> Names() {
