@@ -25,6 +25,8 @@ class ByteTokenizer final : public Tokenizer {
   [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
     return {};
   }
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*) const override { return {}; }
+  [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   [[nodiscard]] std::string_view TokenBytes(TokenId t) const override { return bytes_[t]; }
   [[nodiscard]] bool IsSpecial(TokenId t) const override { return t == 300; }
   [[nodiscard]] int32_t vocab_size() const override { return static_cast<int32_t>(bytes_.size()); }
