@@ -53,12 +53,13 @@ std::vector<GreedyGolden> ReadGreedyGoldens() {
   return goldens;
 }
 
-std::vector<TeacherSegment> ReadTeacherSegments() {
-  std::ifstream file = OpenGolden("teacher.bin");
+std::vector<TeacherSegment> ReadTeacherSegments(const char* name) {
+  std::ifstream file = OpenGolden(name);
   char magic[4];
   file.read(magic, sizeof(magic));
-  SLUICE_CHECK(std::string(magic, 4) == "SLTF" && ReadBinary<uint32_t>(file) == 1,
-               "not a teacher.bin of version 1");
+  SLUICE_CHECK(std::string(magic, 4) == "SLTF", "{} is not a teacher-forced golden", name);
+  const auto version = ReadBinary<uint32_t>(file);
+  SLUICE_CHECK(version == 1 || version == 2, "{} has version {}", name, version);
   std::vector<TeacherSegment> segments(ReadBinary<uint32_t>(file));
   const auto k = ReadBinary<uint32_t>(file);
   for (TeacherSegment& segment : segments) {
@@ -67,7 +68,10 @@ std::vector<TeacherSegment> ReadTeacherSegments() {
       segment.tokens.push_back(static_cast<TokenId>(ReadBinary<uint32_t>(file)));
     for (uint32_t i = 0; i < size; ++i) {
       auto& top = segment.top.emplace_back(k);
-      for (auto& entry : top) entry.first = ReadBinary<uint16_t>(file);
+      for (auto& entry : top) {
+        entry.first = version == 1 ? ReadBinary<uint16_t>(file)
+                                   : static_cast<TokenId>(ReadBinary<uint32_t>(file));
+      }
       for (auto& entry : top) entry.second = ReadBinary<float>(file);
     }
   }

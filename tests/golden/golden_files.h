@@ -21,6 +21,7 @@ struct TeacherSegment {
 
 // From $SLUICE_SOURCE_DIR/tests/golden. A file that is missing or malformed ends the test.
 std::vector<GreedyGolden> ReadGreedyGoldens();
-std::vector<TeacherSegment> ReadTeacherSegments();
+// name: "teacher.bin" or "FOLDER/teacher.bin".
+std::vector<TeacherSegment> ReadTeacherSegments(const char* name);
 
 }  // namespace sluice

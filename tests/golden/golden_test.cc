@@ -36,8 +36,8 @@ class TeacherForcing {
  public:
   using Sink = std::function<void(size_t sequence, size_t position, const float* logits)>;
 
-  TeacherForcing() {
-    auto model = ModelFile::Open(RealModelPath());
+  explicit TeacherForcing(const std::string& path) {
+    auto model = ModelFile::Open(path);
     SLUICE_CHECK(model.ok(), "{}", model.status().ToString());
     model_ = *std::move(model);
     auto ops = CreateCpuOps({.threads = 1});
@@ -101,7 +101,7 @@ class TeacherForcing {
 TEST(Greedy, EqualsTheOracleForEightPrompts) {
   const std::vector<GreedyGolden> goldens = ReadGreedyGoldens();
   ASSERT_EQ(goldens.size(), 8U);
-  TeacherForcing model;
+  TeacherForcing model(RealModelPath());
   std::vector<std::vector<TokenId>> sequences;
   std::vector<size_t> prompt_sizes;
   for (const GreedyGolden& golden : goldens) {
@@ -153,8 +153,17 @@ double TruncatedKl(const std::vector<std::pair<TokenId, float>>& top, const floa
   return p_rest > 1e-9 && q_rest > 1e-9 ? kl + p_rest * std::log(p_rest / q_rest) : kl;
 }
 
-TEST(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
-  const std::vector<TeacherSegment> segments = ReadTeacherSegments();
+struct TeacherCase {
+  const char* name;
+  const char* golden;
+  std::string path;  // of the model
+  size_t num_positions;
+};
+
+class TeacherForced : public ::testing::TestWithParam<TeacherCase> {};
+
+TEST_P(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
+  const std::vector<TeacherSegment> segments = ReadTeacherSegments(GetParam().golden);
   std::vector<std::vector<TokenId>> sequences;
   // Segments sampled from one prompt begin alike: what repeats the segment before is not counted
   // again.
@@ -169,8 +178,8 @@ TEST(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
     num_positions += tokens.size() - num_repeated[s];
     sequences.push_back(tokens);
   }
-  ASSERT_GE(num_positions, 2000U);
-  TeacherForcing model;
+  ASSERT_GE(num_positions, GetParam().num_positions);
+  TeacherForcing model(GetParam().path);
   // For make.py --compare: all logits, segment after segment.
   std::fstream dump;
   if (const char* path = std::getenv("SLUICE_DUMP_LOGITS")) {
@@ -210,6 +219,12 @@ TEST(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
   EXPECT_LE(mean_kl, 4e-3);
   EXPECT_GE(agreement, 0.96);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, TeacherForced,
+    ::testing::Values(TeacherCase{"SmolLM2", "teacher.bin", RealModelPath(), 2000},
+                      TeacherCase{"Gemma3", "gemma3/teacher.bin", Gemma3Path(), 1200}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace sluice

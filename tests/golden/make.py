@@ -6,13 +6,13 @@ the weights that the same GGUF file holds, dequantised by the gguf package. By h
   make.py --model FILE.gguf                     writes greedy.txt and teacher.bin beside this script
   make.py --model FILE.gguf --prompts FILE --out DIR    the same for other prompts
   make.py --model FILE.gguf --compare LOGITS    full KL and top-1 agreement of our engine's logits, dumped by
-                                                SLUICE_DUMP_LOGITS=LOGITS test_golden --gtest_filter=TeacherForced.*
+                                                SLUICE_DUMP_LOGITS=LOGITS test_golden --gtest_filter=*SmolLM2
 
 greedy.txt, for each prompt: "prompt IDS", "output IDS" (64 greedy tokens, end-of-text ignored), "gap VALUES" (logit of
 the best token minus that of the second best, at each output position).
 
 teacher.bin, little-endian: "SLTF", u32 version 1, u32 segments, u32 k = 32; for each segment u32 n, u32 tokens[n], then
-for each position u16 token[k], f32 logprob[k]: the k most probable next tokens after tokens[0..position], descending.
+for each position u16 token[k] (version 2: u32), f32 logprob[k]: the k most probable next tokens after tokens[0..position], descending.
 LOGITS: f32 [all positions][vocabulary] in the same order.
 """
 import argparse
@@ -106,14 +106,15 @@ def make_segments(model, tokenizer, prompts):
         yield from sample(model, ids, SAMPLE_TOKENS, 8)
 
 
-def write_teacher(model, segments, path):
+def write_teacher(model, segments, path, top_k=TOP_K, token_type="<u2"):
+    """token_type "<u4" makes version 2."""
     with path.open("wb") as file:
-        file.write(b"SLTF" + struct.pack("<III", 1, len(segments), TOP_K))
+        file.write(b"SLTF" + struct.pack("<III", 1 if token_type == "<u2" else 2, len(segments), top_k))
         for ids in segments:
             file.write(struct.pack(f"<I{len(ids)}I", len(ids), *ids))
-            best = torch.topk(torch.log_softmax(logits_of(model, ids).double(), -1), TOP_K)
+            best = torch.topk(torch.log_softmax(logits_of(model, ids).double(), -1), top_k)
             for tokens, logprobs in zip(best.indices.numpy(), best.values.numpy()):
-                file.write(tokens.astype("<u2").tobytes() + logprobs.astype("<f4").tobytes())
+                file.write(tokens.astype(token_type).tobytes() + logprobs.astype("<f4").tobytes())
 
 
 def read_segments(path):
