@@ -188,6 +188,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(
   model->backing = file;
   model->info = file->info;
   model->info.name = ServedName(config, file->info);
+  // Rounded weights are another model to whoever compares answers.
+  if (!config.quantize.empty()) model->info.hash += "-" + config.quantize;
   model->aliases = config.model_alias;
   model->loaded_at = absl::Now();
   ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Create(file->info.tokenizer));

@@ -56,8 +56,9 @@ void AppendTokenizer(const ModelInfo& info, std::string& out) {
   fmt::format_to(std::back_inserter(out),
                  "tokenizer        {}, pre-tokenizer {}, {} tokens, {} merges\n"
                  "  bos            {}\n  eos            {}\n",
-                 QuoteForMessage(t.model), QuoteForMessage(t.pre_tokenizer), t.tokens.size(),
-                 t.merges.size(), Token(t, t.bos), Token(t, t.eos));
+                 QuoteForMessage(t.model),
+                 t.pre_tokenizer.empty() ? "of its own" : QuoteForMessage(t.pre_tokenizer),
+                 t.tokens.size(), t.merges.size(), Token(t, t.bos), Token(t, t.eos));
   const std::string_view text = info.chat_template;
   if (text.empty()) {
     out += "chat template    none\n";

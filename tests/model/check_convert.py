@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import gguf
+import ml_dtypes  # noqa: F401  gives numpy bfloat16
 import numpy as np
 from safetensors import safe_open
 
