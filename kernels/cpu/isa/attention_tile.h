@@ -84,14 +84,8 @@ SLUICE_INLINE F32x16 ExpOfNegative(F32x16 x) {
   return Select(Less(x, lowest), Zero(), y);
 }
 
-template <int MR>
-static void CapScores(float cap, F32x16* scores) {
-  const F32x16 inverse = Broadcast(1.0F / cap);
-  for (int m = 0; m < MR; ++m) scores[m] = SoftCapped(scores[m], Broadcast(cap), inverse);
-}
-
-// scores[m][j] = q[m] . K[j], capped, for MR queries from `first`, -infinity where the query does
-// not see j; top[m]: lane maxima.
+// scores[m][j] = q[m] . K[j] for MR queries from `first`, -infinity where the query does not see j;
+// top[m]: lane maxima.
 template <int MR>
 static void Score(Partition& part, int first, F32x16* top) {
   // Two sub-blocks at once hide the fma latency while there are few queries.
@@ -131,7 +125,6 @@ static void Score(Partition& part, int first, F32x16* top) {
     for (int u = 0; u < kAtOnce; ++u) {
       const int begin = (b + u) * kLanes;
       if (begin >= part.num_positions) break;
-      if (part.softcap > 0) CapScores<MR>(part.softcap, acc[u]);
       if (begin < common.begin || begin + kLanes > common.end) {
 #pragma GCC unroll 16
         for (int m = 0; m < MR; ++m) {
@@ -146,6 +139,23 @@ static void Score(Partition& part, int first, F32x16* top) {
       }
     }
   }
+}
+
+// Caps the scores of query m; gives their lane maxima. Apart from Score, whose accumulators would
+// otherwise leave their registers: 5 % of decode and 5 to 15 % of prefill, cap or not.
+[[gnu::noinline]] static F32x16 CapScores(Partition& part, int m) {
+  const F32x16 cap = Broadcast(part.softcap);
+  const F32x16 inverse = Broadcast(1.0F / part.softcap);
+  const F32x16 minus_infinity = Broadcast(-__builtin_inff());
+  F32x16 top = minus_infinity;
+  for (int j = part.lower[m] / kLanes * kLanes; j < part.limit[m]; j += kLanes) {
+    F32x16 score = SoftCapped(Load(&part.scores[m][j]), cap, inverse);
+    score = Select(FirstLanes(part.limit[m] - j), score, minus_infinity);
+    score = Select(FirstLanes(part.lower[m] - j), minus_infinity, score);
+    Store(&part.scores[m][j], score);
+    top = Max(top, score);
+  }
+  return top;
 }
 
 // Turns scores into exponentials and fills the state's maximum and sum.
@@ -239,6 +249,7 @@ static void AttendQueries(Partition& part, int first, float* states) {
   for (int m = 0; m < MR; ++m) {
     const State state = StateAt(states, first + m, part.padded_dim);
     if (part.limit[first + m] > part.lower[first + m]) {
+      if (part.softcap > 0) top[m] = CapScores(part, first + m);
       Exponentials(part, first + m, top[m], state);
     } else {
       Store(state.sum, Zero());
