@@ -213,6 +213,10 @@ const std::vector<Setting>& Settings() {
        "Round F32, F16 and BF16 matrices to this type at load, the head to Q8_0; embedding, norms "
        "and the experts' router stay. Empty: weights stay as they are",
        0, 0, "|q8_0|q4_0|q4_1", true},
+      {"embedding-pooling", &C::embedding_pooling,
+       "Make a decoder model an embedding model: the vector is the last token's state. Empty: it "
+       "generates. Encoders pool as their folder says",
+       0, 0, "|last", true},
       {"model-alias", &C::model_alias, "Further names of the model", 0, 0, {}, true},
       {"models", &C::models,
        "TOML file of several models in place of `model`: [[model]] tables, each with `model` and "

@@ -231,11 +231,20 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
   ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa_, .pool = threads_}));
-  const bool encoder = file->encoder.has_value();
+  const bool encoder = file->encoder.has_value(), embeds = !config.embedding_pooling.empty();
+  if (encoder && embeds) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: embedding-pooling is for decoders; an encoder pools as its folder says",
+                    config.model));
+  }
   ASSIGN_OR_RETURN(const KvPlan kv,
                    encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
   model->info.max_model_len = kv.max_model_len;
+  if (embeds) {
+    model->info.task = ModelTask::kEmbed;
+    model->info.vector_dim = file->config.model_dim;
+  }
 
   const TransformerLimits limits{.max_step_tokens = config.max_step_tokens,
                                  .max_rows = config.max_rows,
@@ -247,8 +256,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   if (encoder) {
     ASSIGN_OR_RETURN(executor, CreateEncoder(config, *file, load, std::move(ops)));
   } else {
-    ASSIGN_OR_RETURN(
-        executor, ModelExecutor::Create(*file, std::move(ops), {.limits = limits, .load = load}));
+    ASSIGN_OR_RETURN(executor,
+                     ModelExecutor::Create(*file, std::move(ops),
+                                           {.limits = limits, .load = load, .embed = embeds}));
   }
   if (fault.fail_step + fault.stall_step > 0)
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);

@@ -81,12 +81,19 @@ absl::StatusOr<StepResult> ModelExecutor::Wait(StepId step) {
   RETURN_IF_ERROR(failure_);
   SLUICE_CHECK(plan_.has_value() && plan_->step == step, "waited for step {}", step);
   const absl::Time begin = absl::Now();
-  failure_ = Compute();
+  failure_ = options_.embed ? ComputeStates() : Compute();
   RETURN_IF_ERROR(failure_);
   StepResult result = Collect();
   result.device_time = absl::Now() - begin;
   plan_.reset();
   return result;
+}
+
+absl::Status ModelExecutor::ComputeStates() {
+  FillBatchView();
+  ops_->BeginStep(batch_);
+  states_ = transformer_->ForwardToStates(batch_);
+  return ops_->Finish();
 }
 
 absl::Status ModelExecutor::Compute() {
@@ -114,7 +121,9 @@ void ModelExecutor::FillBatchView() {
   for (int32_t r = 0; r < plan.num_rows(); ++r) {
     const Row& row = plan.rows[r];
     slots_.push_back(row.slot);
-    if (row.output != RowOutput::kSample) continue;
+    if (row.output == RowOutput::kNone) continue;
+    SLUICE_CHECK((row.output == RowOutput::kPooled) == options_.embed, "step {} row {}", plan.step,
+                 r);
     output_rows_.push_back(r);
     num_output_tokens_.push_back(row.num_output_tokens);
   }
@@ -182,7 +191,13 @@ StepResult ModelExecutor::Collect() const {
   for (const Row& row : plan_->rows)
     result.rows.push_back({.sequence = row.sequence, .tokens = {}});
   for (size_t i = 0; i < output_rows_.size(); ++i) {
-    result.rows[output_rows_[i]].tokens.push_back(ToSampledToken(samples_[i]));
+    RowResult& row = result.rows[output_rows_[i]];
+    if (options_.embed) {
+      const float* state = states_.row(static_cast<int64_t>(i));
+      row.pooled = std::vector<float>(state, state + states_.cols);
+    } else {
+      row.tokens.push_back(ToSampledToken(samples_[i]));
+    }
   }
   return result;
 }

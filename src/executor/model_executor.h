@@ -22,6 +22,7 @@ namespace sluice {
 struct ModelExecutorOptions {
   TransformerLimits limits;  // max_rows is also the number of slots
   LoadOptions load;
+  bool embed = false;  // rows with output give their last token's state, not a token
   // Tests only: sees every step's logits [num_outputs, V] before sampling. Null in the server.
   std::function<void(const BatchPlan& plan, Tensor logits)> logits_tap;
 };
@@ -40,6 +41,7 @@ class ModelExecutor final : public Executor {
  private:
   ModelExecutor(std::unique_ptr<Ops> ops, ModelExecutorOptions options);
   absl::Status Compute();
+  absl::Status ComputeStates();
   // Points batch_ at plan_'s arrays and gathers what Ops wants by output row.
   void FillBatchView();
   void CheckPlan() const;
@@ -57,6 +59,7 @@ class ModelExecutor final : public Executor {
   std::vector<int32_t> output_rows_;        // [num_outputs]
   std::vector<int32_t> num_output_tokens_;  // [num_outputs]
   std::vector<SampleOut> samples_;          // [num_outputs]
+  Tensor states_;                           // [num_outputs, D] of the last step that embedded
 };
 
 }  // namespace sluice

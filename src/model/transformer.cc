@@ -22,6 +22,15 @@ Tensor BiasRows(const Vector& bias, int32_t rows) {
 // Shapes: T tokens, n output rows; D model_dim, F ffn_dim, V vocab_size, H head_dim, Hq and Hkv
 // heads.
 Tensor Transformer::Forward(const BatchView& batch) {
+  const Tensor states = ForwardToStates(batch);
+  if (states.data == nullptr) return {};
+  const Tensor logits = a_.logits.Rows(states.rows);
+  ops_.MatMul(states, weights_.head, {}, logits);
+  if (config_.final_softcap > 0) ops_.SoftCap(logits, config_.final_softcap);
+  return logits;
+}
+
+Tensor Transformer::ForwardToStates(const BatchView& batch) {
   const ModelConfig& c = config_;
   SLUICE_CHECK(batch.num_tokens <= limits_.max_step_tokens && batch.num_rows <= limits_.max_rows,
                "{} tokens in {} rows; limits {} and {}", batch.num_tokens, batch.num_rows,
@@ -62,10 +71,7 @@ Tensor Transformer::Forward(const BatchView& batch) {
     AddFfn(w, normed, x);
   }
   ops_.RmsNorm(x, weights_.output_norm, {c.norm_eps}, {}, normed);
-  const Tensor logits = a_.logits.Rows(batch.num_outputs);
-  ops_.MatMul(normed, weights_.head, {}, logits);
-  if (c.final_softcap > 0) ops_.SoftCap(logits, c.final_softcap);
-  return logits;
+  return normed;
 }
 
 // Dense: x += Down(act(Gate normed) * Up normed).

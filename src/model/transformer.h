@@ -41,6 +41,9 @@ class Transformer {
   // valid until the next Forward.
   Tensor Forward(const BatchView& batch);
 
+  // The same up to the head: the last tokens' normed states [num_outputs, D], for embeddings.
+  Tensor ForwardToStates(const BatchView& batch);
+
   // Bytes of all activations of a step within the limits.
   [[nodiscard]] static int64_t ActivationBytes(const ModelConfig& config, int32_t max_step_tokens,
                                                int32_t max_rows);

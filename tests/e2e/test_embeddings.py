@@ -41,6 +41,12 @@ def minilm(tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    with running("--embedding-pooling", "last", log_path=tmp_path_factory.mktemp("embed") / "log") as server:
+        yield server
+
+
 def client_of(server):
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0)
 
@@ -81,6 +87,20 @@ def test_a_batch_gives_the_same_vectors_as_single_calls(cls):
     for text, entry in zip(texts, together.data, strict=True):
         alone = client.embeddings.create(model="default", input=text, encoding_format="float")
         assert alone.data[0].embedding == entry.embedding
+
+
+def test_a_decoder_embeds_by_its_last_token(decoder):
+    client = client_of(decoder)
+    long = " ".join(f"The {i}th sentence of a long text is about rivers." for i in range(120))  # several chunks
+    texts = ["Paris is the capital of France.", "The capital of France is Paris.", "for (int i = 0; i < n; ++i)", long]
+    together = client.embeddings.create(model="default", input=texts, encoding_format="float")
+    vectors = [d.embedding for d in together.data]
+    assert {len(v) for v in vectors} == {576}
+    for text, vector in zip(texts, vectors, strict=True):  # alone, and from the prefix cache
+        assert client.embeddings.create(model="default", input=text, encoding_format="float").data[0].embedding == vector
+    assert cosine(vectors[0], vectors[1]) > cosine(vectors[0], vectors[2])
+    with pytest.raises(openai.BadRequestError, match="embeddings"):
+        client.completions.create(model="default", prompt="x")
 
 
 def test_dimensions_cut_and_normalise(cls):

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -82,7 +83,7 @@ class Families : public ::testing::TestWithParam<const char*> {
   }
 
   // Logits of golden_.positions: the sequence cut behind each of them, all in one step.
-  std::vector<std::vector<float>> InOneBatch(Ops& ops) {
+  std::vector<std::vector<float>> InOneBatch(Ops& ops, bool states = false) {
     std::vector<StepRow> rows;
     int32_t block = 0;
     for (const int32_t position : golden_.positions) {
@@ -90,7 +91,7 @@ class Families : public ::testing::TestWithParam<const char*> {
       row.tokens.assign(golden_.tokens.begin(), golden_.tokens.begin() + position + 1);
       for (int32_t p = 0; p <= position; p += 16) row.blocks.push_back(block++);
     }
-    return RunStep(*Make(ops), ops, rows);
+    return RunStep(*Make(ops), ops, rows, states);
   }
 
   // The same from one sequence that grows by the tokens up to the next position.
@@ -148,6 +149,30 @@ TEST_P(Families, OverTheCpuBackendIsWithinHalfPrecisionKeysAndValues) {
   const double error = RelativeError(InOneBatch(**ops));
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 16 * 0x1p-12);
+}
+
+// What an embedding model of the family gives: its product with the head's weights, by a plain
+// loop, is the golden logits.
+TEST_P(Families, StatesTimesTheHeadAreTheLogits) {
+  if (folder_->config().config.final_softcap > 0) return;  // the golden is behind the cap
+  SimpleOps ops;
+  const WeightView& head = views_.head.data != nullptr ? views_.head : views_.token_embd;
+  ASSERT_EQ(head.dtype, DType::kBF16);
+  const auto* weights = static_cast<const uint16_t*>(head.data);
+  std::vector<std::vector<float>> logits;
+  for (const std::vector<float>& state : InOneBatch(ops, true)) {
+    std::vector<float>& out = logits.emplace_back();
+    ASSERT_EQ(state.size(), static_cast<size_t>(head.cols));
+    for (int64_t v = 0; v < head.rows; ++v) {
+      double sum = 0;
+      for (int64_t d = 0; d < head.cols; ++d) {
+        const uint32_t bits = uint32_t{weights[v * head.cols + d]} << 16;
+        sum += double{std::bit_cast<float>(bits)} * state[static_cast<size_t>(d)];
+      }
+      out.push_back(static_cast<float>(sum));
+    }
+  }
+  EXPECT_LE(RelativeError(logits), 256 * 0x1p-24);
 }
 
 TEST_P(Families, LogitBitsDoNotDependOnChunksThreadsOrForm) {

@@ -5,7 +5,7 @@
 namespace sluice {
 
 std::vector<std::vector<float>> RunStep(Transformer& transformer, Ops& ops,
-                                        const std::vector<StepRow>& rows) {
+                                        const std::vector<StepRow>& rows, bool states) {
   std::vector<int32_t> tokens, positions, row_begin = {0}, context, blocks, block_begin = {0},
                                           slots, outputs;
   for (size_t r = 0; r < rows.size(); ++r) {
@@ -32,7 +32,7 @@ std::vector<std::vector<float>> RunStep(Transformer& transformer, Ops& ops,
                            static_cast<int32_t>(outputs.size()),
                            outputs.data()};
   ops.BeginStep(batch);
-  const Tensor logits = transformer.Forward(batch);
+  const Tensor logits = states ? transformer.ForwardToStates(batch) : transformer.Forward(batch);
   EXPECT_TRUE(ops.Finish().ok());
   std::vector<std::vector<float>> out;
   for (size_t i = 0; i < outputs.size(); ++i)

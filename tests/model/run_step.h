@@ -17,8 +17,8 @@ struct StepRow {
   bool output = true;
 };
 
-// The logits of the rows with output, in order.
+// The logits of the rows with output, in order; or what stands before the head.
 std::vector<std::vector<float>> RunStep(Transformer& transformer, Ops& ops,
-                                        const std::vector<StepRow>& rows);
+                                        const std::vector<StepRow>& rows, bool states = false);
 
 }  // namespace sluice
