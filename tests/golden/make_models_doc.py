@@ -118,7 +118,7 @@ and the real vocabularies of SmolLM2 (5,673 strings), Gemma3-270M and MiniLM.
 
 ## Not served yet
 
-FP8, compressed-tensors, AWQ and GPTQ folders; encoders in GGUF files; decoders as embedding models; GGUF files in several parts.
+FP8, compressed-tensors, AWQ and GPTQ folders; encoders in GGUF files; decoders that pool by mean; GGUF files in several parts.
 """
     (ROOT / "docs/models.md").write_text(text)
 
