@@ -18,6 +18,14 @@ void* operator new(size_t size) {
   return memory;
 }
 
+// std::stable_sort asks this way; the library's own would not match the delete below under ASan.
+void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  void* memory = std::malloc(size);
+  if (memory != nullptr) held += malloc_usable_size(memory);
+  peak = std::max(peak, held);
+  return memory;
+}
+
 void operator delete(void* memory) noexcept {
   if (memory != nullptr) held -= std::min(held, malloc_usable_size(memory));
   std::free(memory);
