@@ -1,5 +1,6 @@
 // Runs the model as the server does (scheduler, executor, kernels, sampling; no sockets) for
 // bench/peers/peers.py. One command a line on stdin, one JSON answer a line on stdout:
+//   tokenize TEXT        the text's token ids, behind the token that begins a text if there is one
 //   greedy N ID...       the N greedy tokens after a prompt
 //   prefill N            seconds from a prompt of N tokens to its first output token
 //   decode R C N         R rows with prompts of C tokens each, N more tokens a row: seconds of the
@@ -21,6 +22,7 @@
 #include "kernels/cpu/isa.h"
 #include "model/model_file.h"
 #include "scheduler/scheduler.h"
+#include "tokenizer/tokenizer.h"
 
 namespace sluice {
 namespace {
@@ -54,13 +56,23 @@ struct Run {
 
 class Bench {
  public:
-  explicit Bench(std::unique_ptr<Executor> executor, int max_step_tokens)
-      : executor_(std::move(executor)),
+  Bench(const TokenizerData& data, std::unique_ptr<Tokenizer> tokenizer,
+        std::unique_ptr<Executor> executor, int max_step_tokens)
+      : bos_(data.add_bos ? data.bos : -1),
+        tokenizer_(std::move(tokenizer)),
+        executor_(std::move(executor)),
         scheduler_({.max_rows = kMaxRows,
                     .max_step_tokens = max_step_tokens,
                     .num_kv_blocks = kBlocks,
                     .max_model_len = kMaxLen,
                     .prefix_cache = false}) {}
+
+  [[nodiscard]] std::vector<TokenId> Tokenize(std::string text) const {
+    const PromptSegment segment{.text = Text(std::move(text)), .special_allowed = true};
+    std::vector<TokenId> tokens = tokenizer_->Encode({&segment, 1});
+    if (bos_ >= 0) tokens.insert(tokens.begin(), bos_);
+    return tokens;
+  }
 
   absl::StatusOr<Run> Generate(std::vector<std::vector<TokenId>> prompts, int num_output_tokens) {
     Run run;
@@ -99,6 +111,8 @@ class Bench {
   }
 
  private:
+  const TokenId bos_;  // -1: none
+  const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<Executor> executor_;
   Scheduler scheduler_;
   SequenceId next_ = 1;
@@ -108,6 +122,11 @@ absl::StatusOr<std::string> Answer(Bench& bench, const std::string& line) {
   std::istringstream in(line);
   std::string command;
   in >> command;
+  if (command == "tokenize") {
+    std::string text;
+    std::getline(in >> std::ws, text);
+    return fmt::format(R"({{"tokens":[{}]}})", fmt::join(bench.Tokenize(std::move(text)), ","));
+  }
   if (command == "greedy") {
     int n = 0;
     in >> n;
@@ -156,11 +175,12 @@ int Main(int argc, char** argv) {
                                  .kv_block_tokens = kBlockTokens,
                                  .num_kv_blocks = kBlocks};
   auto executor = ModelExecutor::Create(*file, *std::move(ops), {.limits = limits});
-  if (!executor.ok()) {
-    fmt::print(stderr, "{}\n", executor.status().ToString());
+  auto tokenizer = Tokenizer::Create(file->info.tokenizer);
+  if (!executor.ok() || !tokenizer.ok()) {
+    fmt::print(stderr, "{}\n", (executor.ok() ? tokenizer.status() : executor.status()).ToString());
     return 1;
   }
-  Bench bench(*std::move(executor), max_step_tokens);
+  Bench bench(file->info.tokenizer, *std::move(tokenizer), *std::move(executor), max_step_tokens);
   fmt::print("{{\"engine\":\"sluice\",\"isa\":\"{}\",\"threads\":{}}}\n", CpuIsaName(*isa),
              threads);
   std::fflush(stdout);

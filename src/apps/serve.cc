@@ -52,26 +52,36 @@ std::string UrlHost(const std::string& host) {
   return host.find(':') == std::string::npos ? host : fmt::format("[{}]", host);
 }
 
-void PrintReady(const Config& config, const std::string& model, int http_port, int grpc_port,
+// A first request that the model understands.
+std::string_view ExampleBody(ModelTask task) {
+  switch (task) {
+    case ModelTask::kGenerate:
+      return R"(/v1/chat/completions -d '{"model":"default","stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}')";
+    case ModelTask::kEmbed:
+      return R"(/v1/embeddings -d '{"model":"default","input":"Why is the sky blue?"}')";
+    case ModelTask::kScore:
+      return R"(/v1/rerank -d '{"model":"default","query":"Why is the sky blue?","documents":["Rayleigh scattering","A red car"]}')";
+  }
+  return "";
+}
+
+void PrintReady(const Config& config, const ModelDescription& model, int http_port, int grpc_port,
                 int admin_port) {
   const std::string host = UrlHost(config.host);
   const std::string scheme = config.tls_cert.empty() ? "http" : "https";
   const std::string url = fmt::format("{}://{}:{}", scheme, host, http_port);
-  fmt::print("sluice {} is ready: {} at {}", Version(), model, url);
+  fmt::print("sluice {} is ready: {} at {}", Version(), model.id, url);
   if (grpc_port > 0) fmt::print(", gRPC at {}:{}", host, grpc_port);
   if (admin_port > 0) fmt::print(", admin at http://127.0.0.1:{}", admin_port);
   const std::string auth = config.api_keys_file.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
   const std::string tls = config.tls_cert.empty() ? "" : " --cacert CA.pem";
-  fmt::print(
-      "\n\n  curl -sN{}{} {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-      "    -d "
-      "'{{\"model\":\"default\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":"
-      "\"Why is the sky blue?\"}}]}}'\n",
-      auth, tls, url);
-  if (grpc_port > 0) {
-    fmt::print("\n  ./dev python docs/examples/grpc_stream.py {}:{} 'Why is the sky blue?'\n\n",
-               host, grpc_port);
+  fmt::print("\n\n  curl -sN{}{} -H 'Content-Type: application/json' {}{}\n", auth, tls, url,
+             ExampleBody(model.task));
+  if (grpc_port > 0 && model.task == ModelTask::kGenerate) {
+    fmt::print("\n  ./dev python docs/examples/grpc_stream.py {}:{} 'Why is the sky blue?'\n", host,
+               grpc_port);
   }
+  fmt::print("\n");
   std::fflush(stdout);
 }
 
@@ -93,7 +103,7 @@ class Server {
           {{"host", config_.host}, {"advice", "set api-keys-file"}});
     }
     service_->metrics().SetReady(true);
-    PrintReady(config_, service_->ListModels().front().id, http_->port(), rpc_ ? rpc_->port() : -1,
+    PrintReady(config_, service_->ListModels().front(), http_->port(), rpc_ ? rpc_->port() : -1,
                http_->admin_port());
     return absl::OkStatus();
   }
