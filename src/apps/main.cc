@@ -20,6 +20,7 @@
 #include "model/inspect.h"
 #include "model/model_file.h"
 #include "model/quantise.h"
+#include "tokenizer/pre_tokenizer.h"
 
 namespace sluice {
 namespace {
@@ -69,7 +70,9 @@ int Convert(const std::string& in, const std::string& out, const std::string& qu
             int threads) {
   const auto model = ModelFile::Open(in);
   if (!model.ok()) return Fail(model.status());
-  ConvertOptions options{.quantise = ParseQuantisedType(quantize), .threads = threads};
+  ConvertOptions options{.quantise = ParseQuantisedType(quantize),
+                         .threads = threads,
+                         .pre_tokenizer_name = NameOfPreTokenizer};
   int64_t shown = -1;
   options.progress = [&](int64_t done, int64_t all) {
     const int64_t percent = done * 100 / all;

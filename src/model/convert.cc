@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "model/convert_metadata.h"
 #include "model/gguf_config.h"
+#include "model/gguf_encoder.h"
 #include "model/gguf_writer.h"
 #include "model/linear_loader.h"
 #include "model/quantise.h"
@@ -44,18 +45,32 @@ class Converter {
     if (model_.gguf != nullptr) {
       CopyMetadata(*model_.gguf, options_.quantise, writer);
     } else {
-      RETURN_IF_ERROR(WriteMetadata(model_, options_.quantise, writer));
+      RETURN_IF_ERROR(
+          WriteMetadata(model_, options_.quantise, options_.pre_tokenizer_name, writer));
     }
     AddTensors(writer);
-    return writer.Write(path, [&](const std::string& file) -> absl::Status {
-      ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> made, GgufFile::Open(file));
-      ASSIGN_OR_RETURN(const ModelConfig config, ReadGgufConfig(*made));
-      ASSIGN_OR_RETURN(const WeightViews weights, FindWeights(made->tensors(), config));
-      return CheckSameConfig(path, model_.config, config);
-    });
+    return writer.Write(path, [&](const std::string& file) { return Check(path, file); });
   }
 
  private:
+  // Whether `file`, which is to become `path`, is this model.
+  [[nodiscard]] absl::Status Check(const std::string& path, const std::string& file) const {
+    ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> made, GgufFile::Open(file));
+    if (model_.gguf == nullptr) {
+      RETURN_IF_ERROR(CheckSameTokenizer(model_.tensors().source, model_.info.tokenizer, *made));
+    }
+    if (model_.encoder.has_value()) {
+      ASSIGN_OR_RETURN(const GgufEncoder encoder, ReadGgufEncoder(*made));
+      RETURN_IF_ERROR(FindEncoder(made->tensors(), encoder.config).status());
+      if (encoder.config == model_.encoder->config) return absl::OkStatus();
+      return absl::UnimplementedError(fmt::format(
+          "{}: GGUF has no keys for this encoder's numbers; the file was not made", path));
+    }
+    ASSIGN_OR_RETURN(const ModelConfig config, ReadGgufConfig(*made));
+    RETURN_IF_ERROR(FindWeights(made->tensors(), config).status());
+    return CheckSameConfig(path, model_.config, config);
+  }
+
   // One tensor of the file from one or, for experts, several of the table.
   void AddTensors(GgufWriter& writer) {
     const std::vector<ModelTensor>& tensors = model_.tensors().tensors;
@@ -99,6 +114,11 @@ class Converter {
 
   [[nodiscard]] DType TypeOf(const ModelTensor& tensor) const {
     const std::string_view name = tensor.name;
+    if (model_.encoder.has_value()) {
+      const bool is_layer = tensor.num_dims == 2 && name.starts_with("blk.");
+      return is_layer ? RoundedType(MatrixOf(tensor), LinearRole::kPlain, options_.quantise)
+                      : tensor.dtype;
+    }
     const bool tied = model_.weights.head.data == nullptr;
     const bool embedding = name == "token_embd.weight";
     if (tensor.num_dims < 2 || (embedding && !tied)) return tensor.dtype;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/view.h"
+#include "model/convert_tokenizer.h"
 #include "model/model_file.h"
 
 namespace sluice {
@@ -16,6 +17,7 @@ struct ConvertOptions {
   // As LoadOptions::quantise; an embedding that is also the head becomes Q8_0, like a head.
   std::optional<DType> quantise;
   int32_t threads = 1;
+  PreTokenizerNamer pre_tokenizer_name;  // needed for folders with byte-level BPE
   std::function<void(int64_t done, int64_t all)> progress;  // bytes of tensors written
 };
 

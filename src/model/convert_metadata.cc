@@ -7,10 +7,10 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/status_macros.h"
+#include "model/gguf_encoder.h"
 #include "model/hf_rope.h"
 
 namespace sluice {
@@ -71,6 +71,37 @@ void WriteSizes(const ModelConfig& c, const std::string& p, GgufWriter& w) {
   w.Set(p + "expert_weights_norm", c.moe.renormalise);
 }
 
+GgufPooling PoolingOf(const EncoderConfig& c) {
+  if (c.num_labels > 0) return GgufPooling::kRank;
+  switch (c.pooling) {
+    case Pooling::kFirst:
+      return GgufPooling::kCls;
+    case Pooling::kLast:
+      return GgufPooling::kLast;
+    case Pooling::kMean:
+      break;
+  }
+  return GgufPooling::kMean;
+}
+
+void WriteEncoder(const EncoderConfig& c, int32_t max_model_len, GgufWriter& w) {
+  w.Set("bert.context_length", U32(c.max_positions));
+  w.Set("bert.embedding_length", U32(c.model_dim));
+  w.Set("bert.feed_forward_length", U32(c.ffn_dim));
+  w.Set("bert.block_count", U32(c.num_layers));
+  w.Set("bert.attention.head_count", U32(c.num_heads));
+  w.Set("bert.attention.layer_norm_epsilon", c.norm_eps);
+  w.Set("bert.attention.causal", false);
+  w.Set("bert.pooling_type", static_cast<uint32_t>(PoolingOf(c)));
+  w.Set("tokenizer.ggml.token_type_count", U32(c.num_types));
+  if (!c.normalise) w.Set(kNormaliseKey, false);
+  if (max_model_len != c.max_positions) w.Set(kMaxModelLenKey, U32(max_model_len));
+  if (c.num_labels == 0) return;
+  std::vector<std::string> labels;
+  for (int32_t i = 0; i < c.num_labels; ++i) labels.push_back(fmt::format("LABEL_{}", i));
+  w.Set("bert.classifier.output_labels", std::span<const std::string>(labels));
+}
+
 // A vector of the header as a tensor of the file. The values outlive the writer.
 void AddDivisors(std::string name, const std::vector<float>& values, GgufWriter& w) {
   GgufTensorSource tensor{.name = std::move(name), .dtype = DType::kF32, .num_dims = 1};
@@ -115,96 +146,6 @@ void WriteRope(const HfFolder& folder, const std::string& p, GgufWriter& w) {
   } else if (!rope.divisors.empty()) {
     AddDivisors("rope_freqs.weight", rope.divisors, w);
   }
-}
-
-// GGUF's name for the way a byte-level tokenizer cuts words; empty where it has none that we know.
-std::string_view PreTokenizerName(const TokenizerData& t) {
-  using Kind = PreTokenizerStep::Kind;
-  if (!t.pre_tokenizer.empty()) return t.pre_tokenizer;
-  const std::vector<PreTokenizerStep>& steps = t.pre_tokenizer_steps;
-  // Qwen's files compose characters first; GGUF's name for its rules does not say so.
-  const bool composes =
-      t.normalizer.size() == 1 && t.normalizer[0].kind == NormalizerStep::Kind::kNfc;
-  if (steps.empty() || steps.back().kind != Kind::kByteLevel) return {};
-  if (!t.normalizer.empty() && !composes) return {};
-  if (steps.size() == 1 && steps[0].use_regex) return "gpt-2";
-  if (steps.size() != 2) return {};
-  if (steps[0].kind == Kind::kDigits && steps[0].single && steps[1].use_regex) return "smollm";
-  if (steps[0].kind != Kind::kRegex || steps[1].use_regex) return {};
-  const std::string head = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)";
-  const std::string tail = R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  if (steps[0].pattern == head + R"(\p{N}{1,3})" + tail) return "llama-bpe";
-  if (steps[0].pattern == head + R"(\p{N})" + tail) return "qwen2";
-  return {};
-}
-
-// GGUF's tokenizers of characters merge by the score of what comes out; merges in their order give
-// such scores.
-std::vector<float> ScoresOf(const TokenizerData& t) {
-  std::vector<float> scores(t.scores.begin(), t.scores.end());
-  if (!scores.empty() || t.model != "llama") return scores;
-  std::unordered_map<std::string_view, size_t> ids;
-  for (size_t i = 0; i < t.tokens.size(); ++i) ids.emplace(t.tokens[i], i);
-  const auto worst = -static_cast<float>(t.merges.size() + 1);
-  scores.assign(t.tokens.size(), worst);
-  for (size_t rank = 0; rank < t.merges.size(); ++rank) {
-    std::string merged = t.merges[rank];
-    merged.erase(merged.find(' '), 1);
-    const auto id = ids.find(merged);
-    if (id == ids.end() || scores[id->second] != worst) continue;
-    scores[id->second] = -static_cast<float>(rank + 1);
-  }
-  return scores;
-}
-
-bool HasToken(const std::vector<TemplatePiece>& pieces, TokenId token) {
-  return token >= 0 && std::ranges::any_of(pieces, [&](const TemplatePiece& piece) {
-           return piece.kind == TemplatePiece::Kind::kToken && piece.token == token;
-         });
-}
-
-void WriteTokenIds(const ModelInfo& info, GgufWriter& w) {
-  const TokenizerData& t = info.tokenizer;
-  const auto id = [&](std::string_view key, TokenId value) {
-    if (value >= 0) w.Set(key, static_cast<uint32_t>(value));
-  };
-  id("tokenizer.ggml.bos_token_id", t.bos);
-  id("tokenizer.ggml.eos_token_id", t.eos);
-  id("tokenizer.ggml.unknown_token_id", t.unknown);
-  id("tokenizer.ggml.padding_token_id", t.padding);
-  // GGUF has three keys for tokens that end an answer.
-  std::vector<TokenId> others;
-  std::ranges::copy_if(info.eos_ids, std::back_inserter(others),
-                       [&](TokenId end) { return end != t.eos; });
-  if (!others.empty()) id("tokenizer.ggml.eot_token_id", others[0]);
-  if (others.size() > 1) id("tokenizer.ggml.eom_token_id", others[1]);
-  w.Set("tokenizer.ggml.add_bos_token", t.add_bos || HasToken(t.single, t.bos));
-  w.Set("tokenizer.ggml.add_eos_token", t.add_eos || HasToken(t.single, t.eos));
-  w.Set("tokenizer.ggml.add_space_prefix", t.add_space_prefix);
-}
-
-absl::Status WriteTokenizer(const std::string& source, const ModelInfo& info, GgufWriter& w) {
-  const TokenizerData& t = info.tokenizer;
-  w.Set("tokenizer.ggml.model", std::string_view(t.model));
-  const std::string_view pre = t.model == "gpt2" ? PreTokenizerName(t) : "default";
-  if (pre.empty() || !t.merge_pairs.empty()) {
-    return absl::UnimplementedError(
-        fmt::format("{}: GGUF has no name for the way this tokenizer cuts words", source));
-  }
-  w.Set("tokenizer.ggml.pre", pre);
-  w.Set("tokenizer.ggml.tokens", std::span<const std::string>(t.tokens));
-  std::vector<int32_t> types;
-  types.reserve(t.types.size());
-  for (const TokenType type : t.types) types.push_back(static_cast<int32_t>(type) + 1);
-  w.Set("tokenizer.ggml.token_type", std::span<const int32_t>(types));
-  const std::vector<float> scores = ScoresOf(t);
-  if (!scores.empty()) w.Set("tokenizer.ggml.scores", std::span<const float>(scores));
-  if (!t.merges.empty()) w.Set("tokenizer.ggml.merges", std::span<const std::string>(t.merges));
-  WriteTokenIds(info, w);
-  if (!info.chat_template.empty()) {
-    w.Set("tokenizer.chat_template", std::string_view(info.chat_template));
-  }
-  return absl::OkStatus();
 }
 
 void WriteGeneration(const GenerationDefaults& g, GgufWriter& w) {
@@ -260,17 +201,21 @@ void CopyMetadata(const GgufFile& file, std::optional<DType> quantise, GgufWrite
 }
 
 absl::Status WriteMetadata(const ModelFile& model, std::optional<DType> quantise,
-                           GgufWriter& writer) {
+                           const PreTokenizerNamer& name_of, GgufWriter& writer) {
   const ModelConfig& c = model.config;
   const std::string prefix = c.architecture + ".";
   writer.Set("general.architecture", std::string_view(c.architecture));
   writer.Set("general.name", std::string_view(model.info.name));
   writer.Set("general.file_type", FileType(quantise.value_or(MainType(model.tensors()))));
   writer.Set("general.quantization_version", uint32_t{2});
-  WriteSizes(c, prefix, writer);
-  WriteRope(*model.folder, prefix, writer);
-  WriteGeneration(model.info.generation, writer);
-  return WriteTokenizer(model.folder->path(), model.info, writer);
+  if (model.encoder.has_value()) {
+    WriteEncoder(model.encoder->config, model.info.max_model_len, writer);
+  } else {
+    WriteSizes(c, prefix, writer);
+    WriteRope(*model.folder, prefix, writer);
+    WriteGeneration(model.info.generation, writer);
+  }
+  return WriteGgufTokenizer(model.tensors().source, model.info, name_of, writer);
 }
 
 absl::Status CheckSameConfig(const std::string& file, const ModelConfig& a, const ModelConfig& b) {

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/view.h"
+#include "model/convert_tokenizer.h"
 #include "model/gguf_writer.h"
 #include "model/model_file.h"
 
@@ -13,10 +14,9 @@ namespace sluice {
 // Keys of a GGUF file as they are, but for what follows from the types of its tensors.
 void CopyMetadata(const GgufFile& file, std::optional<DType> quantise, GgufWriter& writer);
 
-// Keys that make a GGUF reader see what the folder says. Errors: Unimplemented for a tokenizer that
-// GGUF has no name for.
+// Keys that make a GGUF reader see what the folder says. Errors: those of WriteGgufTokenizer.
 absl::Status WriteMetadata(const ModelFile& model, std::optional<DType> quantise,
-                           GgufWriter& writer);
+                           const PreTokenizerNamer& name_of, GgufWriter& writer);
 
 // Whether `read`, of the file just written, is the forward pass of `config`. Errors: Unimplemented,
 // naming the number that GGUF could not carry.

@@ -25,6 +25,7 @@ struct EncoderConfig {
 
   [[nodiscard]] int32_t head_dim() const { return model_dim / num_heads; }
   [[nodiscard]] int32_t output_dim() const { return num_labels > 0 ? num_labels : model_dim; }
+  friend bool operator==(const EncoderConfig&, const EncoderConfig&) = default;
 };
 
 // A matrix [rows, cols] with its bias [rows], or a norm's weight and bias.

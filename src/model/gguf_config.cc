@@ -51,6 +51,7 @@ absl::StatusOr<Family> FindFamily(const GgufFile& file, std::string_view archite
   if (family == std::end(kFamilies)) {
     std::vector<std::string_view> names;
     for (const Family& known : kFamilies) names.push_back(known.name);
+    names.emplace_back("bert");  // an encoder's: gguf_encoder.h
     return absl::UnimplementedError(
         fmt::format("{}: architecture '{}' is not supported; supported: {}", file.name(),
                     QuoteForMessage(architecture), fmt::join(names, ", ")));

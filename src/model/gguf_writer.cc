@@ -183,6 +183,10 @@ void GgufWriter::Set(std::string_view key, std::span<const std::string> texts) {
   Put<uint64_t>(metadata_, texts.size());
   for (const std::string& text : texts) PutString(metadata_, text);
 }
+void GgufWriter::Set(std::string_view key, std::span<const uint8_t> values) {
+  Key(key, GgufType::kArray);
+  PutArray(metadata_, GgufType::kUint8, values);
+}
 void GgufWriter::Set(std::string_view key, std::span<const int32_t> values) {
   Key(key, GgufType::kArray);
   PutArray(metadata_, GgufType::kInt32, values);

@@ -38,6 +38,7 @@ class GgufWriter {
   void Set(std::string_view key, float value);
   void Set(std::string_view key, bool value);
   void Set(std::string_view key, std::span<const std::string> texts);
+  void Set(std::string_view key, std::span<const uint8_t> values);
   void Set(std::string_view key, std::span<const int32_t> values);
   void Set(std::string_view key, std::span<const float> values);
   void Set(std::string_view key, const GgufValue& value);  // as it lies in another file

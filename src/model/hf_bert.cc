@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "kernels/cpu/half.h"
 #include "model/hf_tokenizer.h"
 #include "model/mapped_file.h"
 #include "model/model_limits.h"
@@ -95,6 +96,18 @@ absl::StatusOr<DType> TypeOf(const SafetensorsFile& file, const SafetensorsTenso
           fmt::format("{}: tensor '{}' has type {}; supported types are F32, F16, BF16",
                       file.name(), QuoteForMessage(tensor.name), SafetensorsTypeName(tensor.type)));
   }
+}
+
+// What is loaded as a vector, and what other readers of GGUF want as F32.
+bool IsVector(const ModelTensor& tensor) {
+  return tensor.num_dims == 1 || tensor.name == "position_embd.weight" ||
+         tensor.name == "token_types.weight";
+}
+
+float FloatAt(const ModelTensor& tensor, int64_t i) {
+  uint16_t half = 0;
+  std::memcpy(&half, tensor.data + 2 * i, 2);
+  return tensor.dtype == DType::kF16 ? cpu::HalfToFloat(half) : cpu::Bf16ToFloat(half);
 }
 
 bool Exists(const std::string& path) {
@@ -252,6 +265,14 @@ absl::Status BertFolder::NameTensors() {
 }
 
 void BertFolder::Place(ModelTensor tensor) {
+  if (IsVector(tensor) && tensor.dtype != DType::kF32) {
+    const int64_t size = tensor.dims[0] * tensor.dims[1];
+    floats_.push_back(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(size)));
+    for (int64_t i = 0; i < size; ++i) floats_.back()[static_cast<size_t>(i)] = FloatAt(tensor, i);
+    tensor.dtype = DType::kF32;
+    tensor.data = reinterpret_cast<const uint8_t*>(floats_.back().get());
+    tensor.num_bytes = size * static_cast<int64_t>(sizeof(float));
+  }
   const auto element = static_cast<size_t>(GetDTypeInfo(tensor.dtype).block_bytes);
   if (reinterpret_cast<uintptr_t>(tensor.data) % element != 0) {
     const auto size = static_cast<size_t>(tensor.num_bytes);

@@ -51,6 +51,7 @@ class BertFolder {
   SafetensorsFile file_;
   TensorTable table_;
   std::deque<std::string> names_;
+  std::vector<std::unique_ptr<float[]>> floats_;       // what is a vector, where the file has halfs
   std::vector<std::unique_ptr<uint8_t[]>> realigned_;  // copies of what lies at odd addresses
 };
 

@@ -68,6 +68,20 @@ void AppendTokenizer(const ModelInfo& info, std::string& out) {
   }
 }
 
+void AppendEncoder(const EncoderFile& encoder, const ModelInfo& info, std::string& out) {
+  constexpr std::string_view kPoolings[] = {"first token", "last token", "mean"};
+  const EncoderConfig& c = encoder.config;
+  const std::string gives = c.num_labels > 0
+                                ? fmt::format("{} scores of a pair of texts", c.num_labels)
+                                : fmt::format("vectors of {}, {}{}", c.model_dim,
+                                              kPoolings[static_cast<size_t>(c.pooling)],
+                                              c.normalise ? ", of length 1" : "");
+  fmt::format_to(std::back_inserter(out),
+                 "heads            {}, {} elements each\ncontext          {} tokens\n"
+                 "gives            {}\n",
+                 c.num_heads, c.head_dim(), info.max_model_len, gives);
+}
+
 // Where the model lies and what its maker says of it.
 std::string Origin(const ModelFile& model) {
   const std::string hash = model.info.hash;
@@ -78,6 +92,12 @@ std::string Origin(const ModelFile& model) {
         "name             {}\nclass            {}\n",
         folder.path(), folder.num_files(), Bytes(folder.num_bytes()), hash,
         QuoteForMessage(model.info.name), folder.config().class_name);
+  }
+  if (model.bert != nullptr) {
+    return fmt::format(
+        "folder           {}\nformat           safetensors, {}, hash {}\n"
+        "name             {}\n",
+        model.tensors().source, Bytes(model.num_bytes()), hash, QuoteForMessage(model.info.name));
   }
   const GgufFile& file = *model.gguf;
   return fmt::format(
@@ -94,10 +114,17 @@ std::string InspectModel(const ModelFile& model, int32_t max_step_tokens, int32_
   std::string out = Origin(model);
   auto to = std::back_inserter(out);
   fmt::format_to(to, "architecture     {}\n", c.architecture);
+  const bool encoder = model.encoder.has_value();
   fmt::format_to(
       to, "layers           {}\nmodel dim        {}\nFFN dim          {}\nvocabulary       {}{}\n",
       c.num_layers, c.model_dim, c.ffn_dim, c.vocab_size,
-      model.weights.head.data == nullptr ? ", head tied to the embedding" : "");
+      !encoder && model.weights.head.data == nullptr ? ", head tied to the embedding" : "");
+  if (encoder) {
+    AppendEncoder(*model.encoder, model.info, out);
+    AppendTensors(model.tensors(), out);
+    AppendTokenizer(model.info, out);
+    return out;
+  }
   fmt::format_to(to,
                  "heads            {} query, {} KV, {} elements each\ncontext          {} tokens, "
                  "rope theta {}\n",

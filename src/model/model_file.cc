@@ -6,6 +6,7 @@
 
 #include "base/status_macros.h"
 #include "model/gguf_config.h"
+#include "model/gguf_encoder.h"
 #include "model/gguf_info.h"
 
 namespace sluice {
@@ -38,6 +39,23 @@ absl::StatusOr<ModelFile> OpenBert(const std::string& path) {
   return model;
 }
 
+absl::StatusOr<ModelFile> OpenGgufEncoder(std::unique_ptr<GgufFile> gguf) {
+  ModelFile model;
+  ASSIGN_OR_RETURN(const GgufEncoder read, ReadGgufEncoder(*gguf));
+  const EncoderConfig& c = read.config;
+  EncoderFile& encoder = model.encoder.emplace();
+  encoder.config = c;
+  model.config = Describe(c);
+  ASSIGN_OR_RETURN(encoder.weights, FindEncoder(gguf->tensors(), c));
+  ASSIGN_OR_RETURN(model.info, ReadGgufInfo(*gguf, model.config));
+  model.info.max_model_len = read.max_model_len;
+  model.info.task = c.num_labels > 0 ? ModelTask::kScore : ModelTask::kEmbed;
+  model.info.vector_dim = c.output_dim();
+  model.info.normalise = c.normalise;
+  model.gguf = std::move(gguf);
+  return model;
+}
+
 absl::StatusOr<ModelFile> OpenFolder(const std::string& path) {
   const std::string config = (std::filesystem::path(path) / "config.json").string();
   ASSIGN_OR_RETURN(const HfJson json, HfJson::Open(config, HfFolder::kMaxConfigBytes));
@@ -60,6 +78,7 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path) {
 }
 
 absl::StatusOr<ModelFile> ModelFile::FromGguf(std::unique_ptr<GgufFile> gguf) {
+  if (IsGgufEncoder(*gguf)) return OpenGgufEncoder(std::move(gguf));
   ModelFile model;
   ASSIGN_OR_RETURN(model.config, ReadGgufConfig(*gguf));
   ASSIGN_OR_RETURN(model.weights, FindWeights(gguf->tensors(), model.config));

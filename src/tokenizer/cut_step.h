@@ -43,6 +43,8 @@ struct CutStep {
   bool contractions = false;       // kO200k: 's, 't, ... stay with the word before
   bool marks_are_letters = false;  // kLlama3: \p{M} counts as \p{L} inside words
   bool symbols_end_lines = true;   // kLlama3: line ends stay with the symbols before them
+
+  friend bool operator==(const CutStep&, const CutStep&) = default;
 };
 
 struct Piece {

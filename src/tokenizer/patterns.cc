@@ -1,5 +1,6 @@
 #include "tokenizer/patterns.h"
 
+#include <algorithm>
 #include <span>
 
 namespace sluice {
@@ -123,6 +124,15 @@ constexpr Name kNames[] = {
     {"viking", kVikingSteps},
 };
 
+// Of names for the same steps these are in the most files; among the others the first is as good as
+// the last.
+constexpr std::string_view kUsualNames[] = {"gpt-2",     "smollm", "llama-bpe",
+                                            "smaug-bpe", "qwen2",  "stablelm2"};
+
+NamedPreTokenizer Described(const Name& known) {
+  return {{known.steps.begin(), known.steps.end()}, known.whole_words_first, known.composes};
+}
+
 struct Pattern {
   std::string_view regex;
   CutStep step;
@@ -202,11 +212,19 @@ std::string WithRealLineEnds(std::string_view regex) {
 
 std::optional<NamedPreTokenizer> FindPreTokenizer(std::string_view name) {
   for (const Name& known : kNames) {
-    if (known.name != name) continue;
-    return NamedPreTokenizer{
-        {known.steps.begin(), known.steps.end()}, known.whole_words_first, known.composes};
+    if (known.name == name) return Described(known);
   }
   return std::nullopt;
+}
+
+std::string_view NameOf(const NamedPreTokenizer& pre_tokenizer) {
+  std::string_view first;
+  for (const Name& known : kNames) {
+    if (known.name == "default" || Described(known) != pre_tokenizer) continue;
+    if (std::ranges::find(kUsualNames, known.name) != std::end(kUsualNames)) return known.name;
+    if (first.empty()) first = known.name;
+  }
+  return first;
 }
 
 std::string PreTokenizerNames() {

@@ -164,4 +164,14 @@ void PreTokenizer::EncodeMarked(std::string_view word, bool at_beginning, const 
   }
 }
 
+std::string NameOfPreTokenizer(const TokenizerData& data) {
+  if (!data.has_stages) return data.pre_tokenizer;
+  const absl::StatusOr<PreTokenizer> made = PreTokenizer::Create(data);
+  if (!made.ok() || !made->only_cuts()) return {};
+  const bool composes =
+      data.normalizer.size() == 1 && data.normalizer[0].kind == NormalizerStep::Kind::kNfc;
+  if (!composes && !data.normalizer.empty()) return {};
+  return std::string(NameOf({made->steps(), data.whole_words_first, composes}));
+}
+
 }  // namespace sluice

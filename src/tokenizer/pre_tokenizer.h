@@ -28,6 +28,10 @@ class PreTokenizer {
   void Encode(std::string_view text, bool at_beginning, const WordModel& model,
               std::vector<TokenId>& out) const;
 
+  // Whether cutting is all it does: no space or mark is put before words.
+  [[nodiscard]] bool only_cuts() const { return !prefix_space_ && !metaspace_.has_value(); }
+  [[nodiscard]] const std::vector<CutStep>& steps() const { return steps_; }
+
  private:
   using Steps = std::vector<PreTokenizerStep>;
   absl::Status Add(const Steps& steps, size_t i, bool spaces_replaced);
@@ -40,5 +44,9 @@ class PreTokenizer {
   std::vector<CutStep> steps_;
   std::optional<PreTokenizerStep> metaspace_;  // after the steps
 };
+
+// GGUF's tokenizer.ggml.pre for a byte-level tokenizer with these stages; empty: no name says all
+// of what they do.
+[[nodiscard]] std::string NameOfPreTokenizer(const TokenizerData& data);
 
 }  // namespace sluice

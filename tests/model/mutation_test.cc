@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <random>
@@ -86,8 +87,7 @@ void Judge(const absl::Status& status, size_t peak, size_t file_bytes, const std
   }
 }
 
-TEST(Mutations, OfGgufFiles) {
-  const std::vector<uint8_t> good = MakeTestModel({.tied_head = false, .biases = true}).Build();
+void DamageGguf(const std::vector<uint8_t>& good) {
   Tally tally;
   for (uint32_t seed = 0; seed < kFilesEach; ++seed) {
     std::mt19937 random(seed);
@@ -101,6 +101,16 @@ TEST(Mutations, OfGgufFiles) {
   }
   EXPECT_GT(tally.refused, kFilesEach / 4);
   EXPECT_GT(tally.loaded, 0);
+}
+
+TEST(Mutations, OfGgufFiles) {
+  DamageGguf(MakeTestModel({.tied_head = false, .biases = true}).Build());
+}
+
+TEST(Mutations, OfGgufEncoders) {
+  const char* root = std::getenv("SLUICE_SOURCE_DIR");
+  ASSERT_NE(root, nullptr) << "SLUICE_SOURCE_DIR must name the root of the sources";
+  DamageGguf(ReadTestGguf(std::string(root) + "/tests/golden/gguf/bert-mean.gguf").Build());
 }
 
 // Which of a folder's files is damaged, and how long its structure is.

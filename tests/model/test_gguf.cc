@@ -55,6 +55,27 @@ void TestGguf::RemoveTensor(std::string_view name) {
   std::erase_if(tensors, [&](const TestTensor& tensor) { return tensor.name == name; });
 }
 
+TestGguf ReadTestGguf(const std::string& path) {
+  const auto file = GgufFile::Open(path);
+  SLUICE_CHECK(file.ok(), "{}", std::string(file.status().message()));
+  TestGguf out;
+  for (const GgufMetadata& entry : (*file)->metadata()) {
+    const GgufValue& value = entry.value;
+    ByteWriter bytes;
+    if (value.type == GgufType::kString) bytes.Add<uint64_t>(value.bytes.size());
+    if (value.type == GgufType::kArray) bytes.Add(value.element_type).Add<uint64_t>(value.count);
+    out.Set(std::string(entry.key), value.type, bytes.AddBytes(value.bytes).str());
+  }
+  for (const ModelTensor& tensor : (*file)->tensors().tensors) {
+    TestTensor& copy = out.tensors.emplace_back();
+    copy.name = tensor.name;
+    copy.dims.assign(tensor.dims, tensor.dims + tensor.num_dims);
+    copy.type = tensor.dtype == DType::kF32 ? 0 : tensor.dtype == DType::kF16 ? 1 : 30;
+    copy.data.assign(tensor.data, tensor.data + tensor.num_bytes);
+  }
+  return out;
+}
+
 std::vector<uint8_t> TestGguf::Build() const {
   ByteWriter out;
   out.AddBytes(magic).Add(version);

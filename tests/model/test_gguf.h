@@ -70,6 +70,9 @@ struct TestGguf {
   [[nodiscard]] std::vector<uint8_t> Build() const;
 };
 
+// A file of F32, F16 and BF16 tensors, to change.
+TestGguf ReadTestGguf(const std::string& path);
+
 // Sizes of TestModel.
 struct TestModelShape {
   uint32_t model_dim = 32, ffn_dim = 64, vocab_size = 48, num_layers = 2, num_q_heads = 4,
