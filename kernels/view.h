@@ -39,12 +39,17 @@ struct DTypeInfo {
   return kInfo[static_cast<int>(dtype)];
 }
 
+class WeightSource;
+
 // A tensor as it lies in a model file: row-major, rows x cols, cols a multiple of the dtype's
 // block. 1-D: rows == 1.
 struct WeightView {
   DType dtype = DType::kF32;
   int64_t rows = 0, cols = 0;
   const void* data = nullptr;
+  // Set: the file holds the matrix in a form of its own, whose first byte `data` is; who loads it
+  // makes the rows first (src/model/weight_source.h). No op takes such a view.
+  const WeightSource* source = nullptr;
 
   [[nodiscard]] int64_t row_bytes() const {
     const DTypeInfo info = GetDTypeInfo(dtype);

@@ -1,4 +1,4 @@
-// f16 and bf16 to f32 for code that is not compiled for one ISA form. Exact.
+// f16 and bf16 to f32, exactly, and back, for code that is not compiled for one ISA form.
 #pragma once
 
 #include <bit>
@@ -18,6 +18,25 @@ namespace sluice::cpu {
 
 [[nodiscard]] constexpr float Bf16ToFloat(uint16_t b) {
   return std::bit_cast<float>(static_cast<uint32_t>(b) << 16);
+}
+
+// To the nearest f16, ties to even, for |x| <= 65504.
+[[nodiscard]] constexpr uint16_t FloatToHalf(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t sign = bits >> 16 & 0x8000U;
+  const uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude < 0x38800000U) {  // below 2^-14: a multiple of 2^-24, rounded by the addition
+    const float scaled = std::bit_cast<float>(magnitude) + 0.5F;  // ulp(0.5) = 2^-24
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(scaled) - 0x3f000000U));
+  }
+  const uint32_t odd = magnitude >> 13 & 1U;
+  return static_cast<uint16_t>(sign | (magnitude - 0x38000000U + 0xfffU + odd) >> 13);
+}
+
+// To the nearest bf16, ties to even, for x that is no NaN; beyond the largest it is infinite.
+[[nodiscard]] constexpr uint16_t FloatToBf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
 }
 
 }  // namespace sluice::cpu

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/file_blocks.h"
 
@@ -132,6 +133,7 @@ absl::Status CheckShapes(std::span<const WeightView> parts) {
   if (parts.empty()) return absl::InvalidArgumentError("a linear op has no weights");
   int64_t rows = 0;
   for (const WeightView& part : parts) {
+    SLUICE_CHECK(part.source == nullptr, "a weight of {} rows was not made", part.rows);
     const DTypeInfo info = GetDTypeInfo(part.dtype);
     if (part.rows < 1 || part.cols < 1 || part.cols % info.block_elements != 0) {
       return absl::InvalidArgumentError(

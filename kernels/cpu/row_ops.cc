@@ -46,6 +46,7 @@ void Backend::InitSlot(const SlotView& slot) {
 void Backend::Embed(const WeightView& table, float scale, Tensor out) {
   SLUICE_CHECK(table.cols == out.cols && out.rows == batch_.num_tokens, "{} {} {}", table.cols,
                out.cols, out.rows);
+  SLUICE_CHECK(table.source == nullptr, "an embedding of {} rows was not made", table.rows);
   for (int32_t t = 0; t < batch_.num_tokens; ++t) {
     if (batch_.tokens[t] >= table.rows) {
       return Fail(absl::InvalidArgumentError(fmt::format(

@@ -17,6 +17,7 @@
 #include "model/gguf_writer.h"
 #include "model/linear_loader.h"
 #include "model/quantise.h"
+#include "model/weight_source.h"
 
 namespace sluice {
 namespace {
@@ -131,7 +132,7 @@ class Converter {
 
   static WeightView MatrixOf(const ModelTensor& tensor) {
     return {tensor.dtype, tensor.dims[1] * tensor.dims[2] * tensor.dims[3], tensor.dims[0],
-            tensor.data};
+            tensor.data, tensor.source};
   }
 
   // q and k of a folder have their rotating elements as halves; GGUF's llama has them as pairs.
@@ -149,26 +150,50 @@ class Converter {
     const bool reordered = IsReordered(tensor);
     // A bias has an element where its matrix has a row.
     if (reordered && tensor.num_dims == 1) std::swap(all.rows, all.cols);
-    const int64_t row_bytes = all.row_bytes();
-    const int64_t rows_at_once = std::max<int64_t>(kBytesAtOnce / row_bytes, 1);
+    int64_t rows_at_once = std::max<int64_t>(kBytesAtOnce / all.row_bytes(), 1);
+    if (reordered) {  // whole heads
+      const int64_t head = model_.config.head_dim;
+      rows_at_once = (rows_at_once + head - 1) / head * head;
+    }
     for (int64_t begin = 0; begin < all.rows; begin += rows_at_once) {
-      WeightView rows = all;
-      rows.rows = std::min(rows_at_once, all.rows - begin);
-      const auto* data = static_cast<const uint8_t*>(all.data);
-      rows.data = data + begin * row_bytes;
-      if (reordered) {
-        gathered_.resize(static_cast<size_t>(rows.rows * row_bytes));
-        for (int64_t r = 0; r < rows.rows; ++r) {
-          const int64_t from = SourceRow(begin + r, model_.config.head_dim, model_.config.rope.dim);
-          std::memcpy(gathered_.data() + r * row_bytes, data + from * row_bytes,
-                      static_cast<size_t>(row_bytes));
-        }
-        rows.data = gathered_.data();
-      }
+      const int64_t end = std::min(begin + rows_at_once, all.rows);
+      ASSIGN_OR_RETURN(WeightView rows, RowsOf(all, begin, end));
+      if (reordered) rows = Reorder(rows);
       RETURN_IF_ERROR(WriteRows(tensor, rows, type, sink));
     }
-    model_.ReleasePages({tensor.data, static_cast<size_t>(tensor.num_bytes)});
+    const auto release = [&](std::span<const uint8_t> bytes) { model_.ReleasePages(bytes); };
+    if (tensor.source != nullptr) {
+      tensor.source->Release(release);
+    } else {
+      release({tensor.data, static_cast<size_t>(tensor.num_bytes)});
+    }
     return absl::OkStatus();
+  }
+
+  // Rows [begin, end), until the next call.
+  absl::StatusOr<WeightView> RowsOf(const WeightView& all, int64_t begin, int64_t end) {
+    WeightView rows{all.dtype, end - begin, all.cols};
+    rows.data = static_cast<const uint8_t*>(all.data) + begin * all.row_bytes();
+    if (all.source != nullptr) {
+      made_.resize(static_cast<size_t>(rows.rows * rows.row_bytes()));
+      RETURN_IF_ERROR(MakeRows(all, begin, end, options_.threads, made_.data()));
+      rows.data = made_.data();
+    }
+    return rows;
+  }
+
+  // Rows of whole heads in GGUF's order, until the next call.
+  WeightView Reorder(WeightView rows) {
+    const auto row_bytes = static_cast<size_t>(rows.row_bytes());
+    const auto* data = static_cast<const uint8_t*>(rows.data);
+    gathered_.resize(static_cast<size_t>(rows.rows) * row_bytes);
+    for (int64_t r = 0; r < rows.rows; ++r) {
+      const int64_t from = SourceRow(r, model_.config.head_dim, model_.config.rope.dim);
+      std::memcpy(gathered_.data() + static_cast<size_t>(r) * row_bytes,
+                  data + static_cast<size_t>(from) * row_bytes, row_bytes);
+    }
+    rows.data = gathered_.data();
+    return rows;
   }
 
   absl::Status WriteRows(const ModelTensor& tensor, const WeightView& rows, DType type,
@@ -195,7 +220,7 @@ class Converter {
   const ModelFile& model_;
   const ConvertOptions& options_;
   Written written_;
-  std::vector<uint8_t> gathered_, rounded_;
+  std::vector<uint8_t> made_, gathered_, rounded_;
 };
 
 }  // namespace

@@ -278,6 +278,7 @@ absl::StatusOr<HfConfig> ReadHfConfig(const HfObject& root) {
   RETURN_IF_ERROR(ReadExperts(root, *family, c));
   RETURN_IF_ERROR(ReadWindows(root, *family, c));
   RETURN_IF_ERROR(ReadHfRope(root, family->window_rope_theta, out));
+  ASSIGN_OR_RETURN(out.quantisation, ReadHfQuantisation(root));
   ASSIGN_OR_RETURN(out.tied_head, root.GetBoolOr("tie_word_embeddings", family->gemma));
   return out;
 }

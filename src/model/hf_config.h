@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "model/hf_json.h"
+#include "model/hf_quantisation.h"
 #include "model/model_config.h"
 #include "model/rope_scaling.h"
 
@@ -16,7 +17,8 @@ struct HfConfig {
   std::optional<YarnScaling> yarn;  // what config.rope was stretched with
   std::string_view class_name;      // "LlamaForCausalLM"
   bool tied_head = false;           // lm_head is the embedding
-  bool norms_from_one = false;      // the files hold w where the forward pass multiplies by 1 + w
+  std::optional<HfQuantisation> quantisation;
+  bool norms_from_one = false;  // the files hold w where the forward pass multiplies by 1 + w
 };
 
 // Errors: Unimplemented for an architecture, scaling or activation that is not supported, by name

@@ -11,6 +11,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cpu/half.h"
+#include "model/hf_quantised_layers.h"
 #include "model/model_limits.h"
 
 namespace sluice {
@@ -111,18 +112,13 @@ class Namer {
 
   absl::Status Add(const SafetensorsFile& file, const SafetensorsTensor& tensor, HfTensors& out) {
     if (IsIgnorable(tensor.name, config_)) return absl::OkStatus();
-    std::optional<std::string> name;
-    if (const auto top = Lookup(kTopNames, tensor.name)) {
-      name = *top;
-    } else if (constexpr std::string_view kLayers = "model.layers.";
-               tensor.name.starts_with(kLayers)) {
-      name = LayerName(std::string_view(tensor.name).substr(kLayers.size()), post_norms_);
+    if (config_.quantisation.has_value()) {
+      ASSIGN_OR_RETURN(const bool taken, quantised_.Take(file, tensor));
+      if (taken) return absl::OkStatus();
     }
-    if (!name.has_value()) {
-      return absl::InvalidArgumentError(fmt::format("{}: tensor '{}' has no place in {}",
-                                                    file.name(), QuoteForMessage(tensor.name),
-                                                    config_.class_name));
-    }
+    std::optional<std::string> name = NameOf(tensor.name);
+    if (config_.quantisation.has_value() && IsEmptyBias(tensor, name)) return absl::OkStatus();
+    if (!name.has_value()) return NoPlace(file, tensor);
     ModelTensor named;
     RETURN_IF_ERROR(Describe(file, tensor, named));
     named.name = out.names.emplace_back(*std::move(name));
@@ -131,7 +127,58 @@ class Namer {
     return absl::OkStatus();
   }
 
+  // After all tensors: the quantised layers that were among them.
+  absl::Status AddQuantised(HfTensors& out) {
+    ASSIGN_OR_RETURN(const auto* layers, quantised_.All());
+    for (const auto& [stem, parts] : *layers) {
+      const SafetensorsFile& file = *parts.codes.file;
+      std::optional<std::string> name = NameOf(fmt::format("{}.weight", stem));
+      if (!name.has_value()) return NoPlace(file, *parts.codes.tensor);
+      if (*name == "token_embd.weight" || name->ends_with("norm.weight")) {
+        return absl::UnimplementedError(
+            fmt::format("{}: tensor '{}' is quantised; supported for linear layers only",
+                        file.name(), QuoteForMessage(parts.codes.tensor->name)));
+      }
+      ASSIGN_OR_RETURN(auto matrix,
+                       HfQuantisedMatrix::Create(parts, config_.quantisation->schemes));
+      ModelTensor named{.name = out.names.emplace_back(*std::move(name)),
+                        .dtype = matrix->dtype(),
+                        .num_dims = matrix->rows() == 1 ? 1 : 2,
+                        .dims = {matrix->cols(), matrix->rows(), 1, 1},
+                        .data = matrix->data()};
+      named.num_bytes = matrix->rows() * WeightView{matrix->dtype(), 1, matrix->cols()}.row_bytes();
+      named.source = matrix.get();
+      out.quantised.push_back(std::move(matrix));
+      out.table.tensors.push_back(named);
+    }
+    return absl::OkStatus();
+  }
+
  private:
+  [[nodiscard]] std::optional<std::string> NameOf(std::string_view name) const {
+    if (const auto top = Lookup(kTopNames, name)) return std::string(*top);
+    constexpr std::string_view kLayers = "model.layers.";
+    if (!name.starts_with(kLayers)) return std::nullopt;
+    return LayerName(name.substr(kLayers.size()), post_norms_);
+  }
+
+  [[nodiscard]] absl::Status NoPlace(const SafetensorsFile& file,
+                                     const SafetensorsTensor& tensor) const {
+    return absl::InvalidArgumentError(fmt::format("{}: tensor '{}' has no place in {}", file.name(),
+                                                  QuoteForMessage(tensor.name),
+                                                  config_.class_name));
+  }
+
+  // GPTQ's early writers give every linear layer a bias of zeros.
+  static bool IsEmptyBias(const SafetensorsTensor& tensor, const std::optional<std::string>& name) {
+    if (!tensor.name.ends_with(".bias")) return false;
+    for (const std::string_view part : {"attn_q.bias", "attn_k.bias", "attn_v.bias"}) {
+      if (name.has_value() && name->ends_with(part)) return false;
+    }
+    return std::all_of(tensor.data, tensor.data + tensor.num_bytes,
+                       [](uint8_t byte) { return byte == 0; });
+  }
+
   // Type and shape in the table's terms.
   static absl::Status Describe(const SafetensorsFile& file, const SafetensorsTensor& tensor,
                                ModelTensor& named) {
@@ -201,6 +248,7 @@ class Namer {
 
   const HfConfig& config_;
   bool post_norms_ = false;
+  HfQuantisedLayers quantised_;
 };
 
 }  // namespace
@@ -215,6 +263,7 @@ absl::StatusOr<HfTensors> NameHfTensors(const HfConfig& config, const std::strin
       RETURN_IF_ERROR(namer.Add(file, tensor, out));
     }
   }
+  RETURN_IF_ERROR(namer.AddQuantised(out));
   std::vector<ModelTensor>& tensors = out.table.tensors;
   std::ranges::sort(tensors, {}, &ModelTensor::name);
   const auto twin = std::ranges::adjacent_find(tensors, {}, &ModelTensor::name);

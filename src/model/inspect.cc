@@ -82,6 +82,12 @@ void AppendEncoder(const EncoderFile& encoder, const ModelInfo& info, std::strin
                  c.num_heads, c.head_dim(), info.max_model_len, gives);
 }
 
+// A line, or nothing.
+std::string Quantisation(const HfConfig& config) {
+  if (!config.quantisation.has_value()) return {};
+  return fmt::format("quantization     {}\n", config.quantisation->summary);
+}
+
 // Where the model lies and what its maker says of it.
 std::string Origin(const ModelFile& model) {
   const std::string hash = model.info.hash;
@@ -89,9 +95,10 @@ std::string Origin(const ModelFile& model) {
     const HfFolder& folder = *model.folder;
     return fmt::format(
         "folder           {}\nformat           safetensors in {} files, {}, hash {}\n"
-        "name             {}\nclass            {}\n",
+        "name             {}\nclass            {}\n{}",
         folder.path(), folder.num_files(), Bytes(folder.num_bytes()), hash,
-        QuoteForMessage(model.info.name), folder.config().class_name);
+        QuoteForMessage(model.info.name), folder.config().class_name,
+        Quantisation(folder.config()));
   }
   if (model.bert != nullptr) {
     return fmt::format(

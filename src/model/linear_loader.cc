@@ -5,6 +5,7 @@
 
 #include "base/status_macros.h"
 #include "model/quantise.h"
+#include "model/weight_source.h"
 
 namespace sluice {
 
@@ -16,19 +17,35 @@ DType RoundedType(const WeightView& weight, LinearRole role, std::optional<DType
   return is_float && whole_blocks ? type : weight.dtype;
 }
 
+namespace {
+
+std::unique_ptr<uint8_t[]> Rows(const WeightView& view) {
+  return std::make_unique_for_overwrite<uint8_t[]>(
+      static_cast<size_t>(view.rows * view.row_bytes()));
+}
+
+}  // namespace
+
 absl::StatusOr<std::vector<WeightView>> LinearLoader::Round(
     std::span<const WeightView> parts, LinearRole role,
     std::vector<std::unique_ptr<uint8_t[]>>& rounded) {
   std::vector<WeightView> ready(parts.begin(), parts.end());
   for (WeightView& part : ready) {
-    const DType type = RoundedType(part, role, options_.quantise);
-    if (type == part.dtype) continue;
-    WeightView out{type, part.rows, part.cols, nullptr};
-    rounded.push_back(
-        std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(out.rows * out.row_bytes())));
-    RETURN_IF_ERROR(QuantiseRows(part, type, options_.threads, rounded.back().get()));
-    out.data = rounded.back().get();
-    part = out;
+    std::unique_ptr<uint8_t[]> made;
+    if (part.source != nullptr) {
+      made = Rows(part);
+      RETURN_IF_ERROR(MakeRows(part, 0, part.rows, options_.threads, made.get()));
+      part = {part.dtype, part.rows, part.cols, made.get()};
+    }
+    if (const DType type = RoundedType(part, role, options_.quantise); type != part.dtype) {
+      WeightView out{type, part.rows, part.cols};
+      std::unique_ptr<uint8_t[]> rows = Rows(out);
+      RETURN_IF_ERROR(QuantiseRows(part, type, options_.threads, rows.get()));
+      made = std::move(rows);
+      out.data = made.get();
+      part = out;
+    }
+    if (made != nullptr) rounded.push_back(std::move(made));
   }
   return ready;
 }
@@ -37,7 +54,10 @@ void LinearLoader::Packed(std::span<const WeightView> parts) {
   for (const WeightView& part : parts) {
     const int64_t size = part.rows * part.row_bytes();
     bytes_ += size;
-    if (options_.release) {
+    if (!options_.release) continue;
+    if (part.source != nullptr) {
+      part.source->Release(options_.release);
+    } else {
       options_.release({static_cast<const uint8_t*>(part.data), static_cast<size_t>(size)});
     }
   }

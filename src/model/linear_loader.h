@@ -1,5 +1,6 @@
-// Hands a model's matrices to a backend: rounds them on the way if asked to, lets go of the file's
-// bytes once they are packed, and tells how far it is.
+// Hands a model's matrices to a backend: makes those that their file holds in a form of its own,
+// rounds others on the way if asked to, lets go of the file's bytes once they are packed, and tells
+// how far it is. One linear op's matrices at a time are in memory beside what the backend has.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,7 @@ struct LoadOptions {
   int32_t threads = 1;  // for the rounding
   // Called for each part that is packed: its bytes are not needed any more.
   std::function<void(std::span<const uint8_t> bytes)> release;
-  // Called after each matrix with the bytes of all matrices so far, as they lie in the file.
+  // Called after each matrix with the bytes of all matrices so far, in the types of their views.
   std::function<void(int64_t bytes)> progress;
 };
 
@@ -35,14 +36,14 @@ class LinearLoader {
   LinearLoader(LoadOptions options, Ops& ops) : options_(std::move(options)), ops_(ops) {}
 
   // As Ops::LoadLinear, whose packing does not need the parts afterwards. Errors: also those of
-  // QuantiseRows.
+  // QuantiseRows and of MakeRows.
   absl::StatusOr<Linear> Load(std::span<const WeightView> parts,
                               LinearRole role = LinearRole::kPlain);
   // The same as Ops::LoadExperts.
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts, int32_t num_experts);
 
  private:
-  // The parts, those that are to be rounded in memory of `rounded`.
+  // The parts, those that are made or rounded in memory of `rounded`.
   absl::StatusOr<std::vector<WeightView>> Round(std::span<const WeightView> parts, LinearRole role,
                                                 std::vector<std::unique_ptr<uint8_t[]>>& rounded);
   // Lets go of packed parts and tells of them.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -21,21 +20,8 @@ constexpr float kMaxHalf = 65504;
 // Rows that a thread takes at once.
 constexpr int64_t kRowsAtOnce = 16;
 
-// To the nearest f16, ties to even, for |x| <= kMaxHalf.
-uint16_t ToHalf(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  const uint32_t sign = bits >> 16 & 0x8000U;
-  const uint32_t magnitude = bits & 0x7fffffffU;
-  if (magnitude < 0x38800000U) {  // below 2^-14: a multiple of 2^-24, rounded by the addition
-    const float scaled = std::bit_cast<float>(magnitude) + 0.5F;  // ulp(0.5) = 2^-24
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(scaled) - 0x3f000000U));
-  }
-  const uint32_t odd = magnitude >> 13 & 1U;
-  return static_cast<uint16_t>(sign | (magnitude - 0x38000000U + 0xfffU + odd) >> 13);
-}
-
 void PutHalf(float x, uint8_t* out) {
-  const uint16_t half = ToHalf(x);
+  const uint16_t half = cpu::FloatToHalf(x);
   std::memcpy(out, &half, sizeof(half));
 }
 

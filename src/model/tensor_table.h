@@ -20,7 +20,8 @@ struct ModelTensor {
   int num_dims = 0;
   int64_t dims[kMaxTensorDims] = {1, 1, 1, 1};  // dims[0] is contiguous
   const uint8_t* data = nullptr;
-  int64_t num_bytes = 0;
+  int64_t num_bytes = 0;                 // of all rows in blocks of dtype
+  const WeightSource* source = nullptr;  // as in WeightView
 
   [[nodiscard]] std::string ShapeString() const;  // "[576, 1536]", dims[0] first
 };

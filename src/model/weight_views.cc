@@ -29,7 +29,7 @@ class Finder {
           rows == 1 ? fmt::format("[{}]", cols) : fmt::format("[{}, {}]", cols, rows);
       return WrongShape(*tensor, wanted);
     }
-    view = {tensor->dtype, rows, cols, tensor->data};
+    view = {tensor->dtype, rows, cols, tensor->data, tensor->source};
     return absl::OkStatus();
   }
 

@@ -63,7 +63,11 @@ void DequantizeRow(const WeightView& weight, int64_t row, float* out) {
 }
 
 absl::StatusOr<Linear> SimpleOps::LoadLinear(std::span<const WeightView> parts) {
-  const auto& stored = linears_.emplace_back(parts.begin(), parts.end());
+  auto& stored = linears_.emplace_back(parts.begin(), parts.end());
+  for (WeightView& part : stored) {
+    const auto* bytes = static_cast<const uint8_t*>(part.data);
+    part.data = weights_.emplace_back(bytes, bytes + part.rows * part.row_bytes()).data();
+  }
   int64_t rows = 0;
   for (const WeightView& part : parts) rows += part.rows;
   return Linear{static_cast<int32_t>(rows), static_cast<int32_t>(parts[0].cols), &stored};

@@ -58,6 +58,7 @@ class SimpleOps final : public Ops {
 
   BatchView batch_;
   std::deque<std::vector<WeightView>> linears_;
+  std::deque<std::vector<uint8_t>> weights_;  // their copies
   std::deque<std::vector<Linear>> experts_;
   std::deque<std::vector<float>> memory_;
   std::vector<int32_t> last_tokens_;  // by slot
