@@ -1,4 +1,4 @@
-// f16 and bf16 to f32, exactly, and back, for code that is not compiled for one ISA form.
+// f16 and bf16 to f32, exactly, and f32 to f16, for code that is not compiled for one ISA form.
 #pragma once
 
 #include <bit>
@@ -31,12 +31,6 @@ namespace sluice::cpu {
   }
   const uint32_t odd = magnitude >> 13 & 1U;
   return static_cast<uint16_t>(sign | (magnitude - 0x38000000U + 0xfffU + odd) >> 13);
-}
-
-// To the nearest bf16, ties to even, for x that is no NaN; beyond the largest it is infinite.
-[[nodiscard]] constexpr uint16_t FloatToBf16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return static_cast<uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
 }
 
 }  // namespace sluice::cpu

@@ -203,7 +203,7 @@ void HfQuantisedMatrix::ChooseType() {
   const bool whole_blocks =
       cols_ % 32 == 0 && group_of_.empty() && (group_ == cols_ || group_ % 32 == 0);
   if (scheme_.packing == HfPacking::kFp8) {
-    dtype_ = DType::kBF16;
+    dtype_ = DType::kF16;
   } else if (whole_blocks && (scheme_.bits == 4 || scheme_.symmetric)) {
     keeps_codes_ = true;
     dtype_ = scheme_.bits == 8 ? DType::kQ8_0 : scheme_.symmetric ? DType::kQ4_0 : DType::kQ4_1;

@@ -195,11 +195,8 @@ absl::Status HfQuantisedMatrix::MakeFloats(const Tile& tile, int64_t row, float*
                                                                                : too_large();
   }
   for (int64_t k = 0; k < cols_; ++k) {
-    if (dtype_ == DType::kF16 && std::abs(numbers[k]) > kMaxHalf) return too_large();
-    const uint16_t half =
-        dtype_ == DType::kF16 ? cpu::FloatToHalf(numbers[k]) : cpu::FloatToBf16(numbers[k]);
-    if (dtype_ == DType::kBF16 && std::isinf(cpu::Bf16ToFloat(half))) return too_large();
-    std::memcpy(out + 2 * k, &half, sizeof(half));
+    if (std::abs(numbers[k]) > kMaxHalf) return too_large();
+    PutHalf(numbers[k], out + 2 * k);
   }
   return absl::OkStatus();
 }

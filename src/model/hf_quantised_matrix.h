@@ -7,8 +7,7 @@
 //   4 bits with zero points, the same           Q4_1: d = s, m = -s z
 //   8 bits, symmetric, groups of whole blocks   Q8_0: d = s
 //   4 bits, columns of a block in other groups  Q8_0 of the numbers
-//   8 bits, any other                           F16 of the numbers
-//   fp8                                         BF16 of the numbers
+//   8 bits, any other; fp8                      F16 of the numbers
 //
 // The first three keep every code; d and m are f16. An s that is an f16 number stays as it is, and
 // so does every bf16 number from 2^-14 to 65504; others are rounded by up to 2^-11 of their value,
@@ -19,8 +18,12 @@
 // 2^-11) max|w| of the block, 0.036 of the largest s (0.072 with zero points), where BF16 errs by
 // 2^-8 |w|, about the same, in twice the memory. Codes of 8 bits fill the range of Q8_0 themselves,
 // and rounding them again would double what their maker lost: F16 errs by 2^-11 |w|, an eighth of
-// s. An fp8 number has 4 significant bits; BF16 adds 2^-8 |w| to the 2^-4 |w| of fp8 and has no
-// scale that could be out of range; --quantize q8_0 halves it.
+// s.
+//
+// fp8 has 4 significant bits and lost up to 2^-4 |w|. F16 adds 2^-11 |w|, or 2^-25 where |w| is
+// below 2^-14; BF16, as large and as fast, adds 2^-8 |w|: over the goldens of the test the logits
+// were off by 1.6 % of their deviation with BF16 and 0.2 % with F16. A weight beyond 65504 is
+// refused. --quantize q8_0 halves the memory.
 #pragma once
 
 #include <cstdint>

@@ -2,141 +2,52 @@
 // transformers computed from it in float32 (tests/golden/make_families.py).
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <bit>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
-#include "model/hf_folder.h"
-#include "model/transformer.h"
-#include "model/weight_views.h"
-#include "tests/model/run_step.h"
+#include "tests/model/logit_golden.h"
 #include "tests/model/simple_ops.h"
 
 namespace sluice {
 namespace {
 
-struct Golden {
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> positions;
-  std::vector<std::vector<float>> logits;  // after each of `positions`
-};
-
-Golden ReadGolden(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  size_t at = 0;
-  const auto read = [&](void* out, size_t size) {
-    if (at + size > bytes.size()) FAIL() << path << " is too short";
-    std::memcpy(out, bytes.data() + at, size);
-    at += size;
-  };
-  char magic[4] = {};
-  uint32_t version = 0, num_tokens = 0, num_positions = 0, vocab = 0;
-  read(magic, 4);
-  read(&version, 4);
-  EXPECT_EQ(std::string(magic, 4), "SLFG");
-  EXPECT_EQ(version, 1U);
-  Golden golden;
-  read(&num_tokens, 4);
-  golden.tokens.resize(num_tokens);
-  read(golden.tokens.data(), num_tokens * 4);
-  read(&num_positions, 4);
-  read(&vocab, 4);
-  for (uint32_t i = 0; i < num_positions; ++i) {
-    read(&golden.positions.emplace_back(), 4);
-    golden.logits.emplace_back(vocab);
-    read(golden.logits.back().data(), vocab * 4);
-  }
-  return golden;
-}
-
 class Families : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    const char* source = std::getenv("SLUICE_SOURCE_DIR");
-    ASSERT_NE(source, nullptr) << "SLUICE_SOURCE_DIR must name the root of the sources";
-    const std::string path = std::string(source) + "/tests/golden/families/" + GetParam();
+    const std::string path = GoldenFolder(std::string("families/") + GetParam());
     auto folder = HfFolder::Open(path);
     ASSERT_TRUE(folder.ok()) << folder.status();
     folder_ = *std::move(folder);
     const auto views = FindWeights(folder_->tensors(), folder_->config().config);
     ASSERT_TRUE(views.ok()) << views.status();
     views_ = *views;
-    golden_ = ReadGolden(path + "/golden.bin");
+    golden_ = ReadLogitGolden(path + "/golden.bin");
     ASSERT_FALSE(golden_.positions.empty());
   }
 
-  std::unique_ptr<Transformer> Make(Ops& ops) {
-    auto made = Transformer::Create(folder_->config().config, views_, {512, 16, 128, 16, 128}, ops);
-    EXPECT_TRUE(made.ok()) << made.status();
-    return *std::move(made);
-  }
-
-  // Logits of golden_.positions: the sequence cut behind each of them, all in one step.
   std::vector<std::vector<float>> InOneBatch(Ops& ops, bool states = false) {
-    std::vector<StepRow> rows;
-    int32_t block = 0;
-    for (const int32_t position : golden_.positions) {
-      StepRow& row = rows.emplace_back();
-      row.tokens.assign(golden_.tokens.begin(), golden_.tokens.begin() + position + 1);
-      for (int32_t p = 0; p <= position; p += 16) row.blocks.push_back(block++);
-    }
-    return RunStep(*Make(ops), ops, rows, states);
+    return LogitsInOneBatch(golden_, folder_->config().config, views_, ops, states);
   }
-
-  // The same from one sequence that grows by the tokens up to the next position.
   std::vector<std::vector<float>> InChunks(Ops& ops) {
-    const auto transformer = Make(ops);
-    std::vector<std::vector<float>> out;
-    int32_t done = 0;
-    for (const int32_t position : golden_.positions) {
-      StepRow row;
-      row.tokens.assign(golden_.tokens.begin() + done, golden_.tokens.begin() + position + 1);
-      row.num_cached = done;
-      for (int32_t p = 0; p <= position; p += 16) row.blocks.push_back(40 - p / 16);
-      out.push_back(RunStep(*transformer, ops, {row})[0]);
-      done = position + 1;
-    }
-    return out;
+    return LogitsInChunks(golden_, folder_->config().config, views_, ops);
   }
-
-  // The largest error over the deviation of the golden logits.
-  double RelativeError(const std::vector<std::vector<float>>& logits) const {
-    double worst = 0, squares = 0, count = 0;
-    EXPECT_EQ(logits.size(), golden_.logits.size());
-    for (size_t i = 0; i < logits.size(); ++i) {
-      EXPECT_EQ(logits[i].size(), golden_.logits[i].size());
-      for (size_t t = 0; t < logits[i].size(); ++t) {
-        const double wanted = golden_.logits[i][t];
-        const double error = std::abs(logits[i][t] - wanted);
-        worst = error <= worst ? worst : error;  // NaN stays
-        squares += wanted * wanted;
-        ++count;
-      }
-    }
-    return worst / std::sqrt(squares / count);
+  double Error(const std::vector<std::vector<float>>& logits) const {
+    return RelativeError(golden_, logits);
   }
 
   std::unique_ptr<HfFolder> folder_;
   WeightViews views_;
-  Golden golden_;
+  LogitGolden golden_;
 };
 
 // Both sides compute in float32 or better from the same bfloat16 weights: what differs is the order
 // of sums of up to 64 terms, a dozen one after the other.
 TEST_P(Families, OverTextbookOpsEqualsTransformersInFloat32) {
   SimpleOps ops;
-  const double error = RelativeError(InOneBatch(ops));
+  const double error = Error(InOneBatch(ops));
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 256 * 0x1p-24);
 }
@@ -146,7 +57,7 @@ TEST_P(Families, OverTextbookOpsEqualsTransformersInFloat32) {
 TEST_P(Families, OverTheCpuBackendIsWithinHalfPrecisionKeysAndValues) {
   const auto ops = CreateCpuOps({.threads = 1});
   ASSERT_TRUE(ops.ok()) << ops.status();
-  const double error = RelativeError(InOneBatch(**ops));
+  const double error = Error(InOneBatch(**ops));
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 16 * 0x1p-12);
 }
@@ -172,7 +83,7 @@ TEST_P(Families, StatesTimesTheHeadAreTheLogits) {
       out.push_back(static_cast<float>(sum));
     }
   }
-  EXPECT_LE(RelativeError(logits), 256 * 0x1p-24);
+  EXPECT_LE(Error(logits), 256 * 0x1p-24);
 }
 
 TEST_P(Families, LogitBitsDoNotDependOnChunksThreadsOrForm) {

@@ -1,0 +1,40 @@
+// Logits that another implementation computed from a folder's weights, and the same from ours.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "model/hf_folder.h"
+#include "model/weight_views.h"
+
+namespace sluice {
+
+struct LogitGolden {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> positions;
+  std::vector<std::vector<float>> logits;  // after each of `positions`
+};
+
+// golden.bin as tests/golden/make_families.py writes it; a failure of the test if it is not that.
+LogitGolden ReadLogitGolden(const std::string& path);
+
+// The largest error over the deviation of the golden logits; NaN stays.
+double RelativeError(const LogitGolden& golden, const std::vector<std::vector<float>>& logits);
+
+// Logits (or `states`) of golden.positions from the weights: the sequence cut behind each of them,
+// all in one step.
+std::vector<std::vector<float>> LogitsInOneBatch(const LogitGolden& golden,
+                                                 const ModelConfig& config,
+                                                 const WeightViews& weights, Ops& ops,
+                                                 bool states = false);
+// The same from one sequence that grows by the tokens up to the next position.
+std::vector<std::vector<float>> LogitsInChunks(const LogitGolden& golden, const ModelConfig& config,
+                                               const WeightViews& weights, Ops& ops);
+
+// A folder under tests/golden; empty, after a failure of the test, without SLUICE_SOURCE_DIR.
+std::string GoldenFolder(const std::string& name);
+
+}  // namespace sluice
