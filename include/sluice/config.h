@@ -17,7 +17,7 @@ struct Config {
   std::vector<std::string> model_alias;  // further names
   std::string models;                    // TOML file of several models, in place of `model`
   std::string model_dir;                 // models may be loaded from below it while the server runs
-  std::string embedding_pooling;         // empty | last: a decoder model gives vectors, not tokens
+  std::string embedding_pooling;         // see --help: a decoder model gives vectors, not tokens
   int32_t max_model_len = 0;  // tokens; 0: what the model allows, as far as KV memory holds it
   // Backend
   std::string cpu_isa = "auto";  // auto | avx512 | avx2 | scalar

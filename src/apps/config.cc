@@ -214,9 +214,12 @@ const std::vector<Setting>& Settings() {
        "and the experts' router stay. Empty: weights stay as they are",
        0, 0, "|q8_0|q4_0|q4_1", true},
       {"embedding-pooling", &C::embedding_pooling,
-       "Make a decoder model an embedding model: the vector is the last token's state. Empty: it "
-       "generates. Encoders pool as their folder says",
-       0, 0, "|last", true},
+       "Make a decoder model an embedding model: the vector is the state of its last or first "
+       "(cls) "
+       "token, or the mean of all. none: it generates. Empty: what a GGUF file says of itself, "
+       "else "
+       "none. Encoders pool as their files say",
+       0, 0, "|none|last|mean|cls", true},
       {"model-alias", &C::model_alias, "Further names of the model", 0, 0, {}, true},
       {"models", &C::models,
        "TOML file of several models in place of `model`: [[model]] tables, each with `model` and "

@@ -163,6 +163,16 @@ LoadOptions MakeLoadOptions(const Config& config, std::shared_ptr<const ModelFil
   return load;
 }
 
+// How a decoder gives vectors; nothing: it generates.
+std::optional<Pooling> PoolingOf(const Config& config, const ModelFile& file) {
+  constexpr std::pair<std::string_view, Pooling> kNames[] = {
+      {"last", Pooling::kLast}, {"mean", Pooling::kMean}, {"cls", Pooling::kFirst}};
+  for (const auto& [name, pooling] : kNames) {
+    if (config.embedding_pooling == name) return pooling;
+  }
+  return config.embedding_pooling.empty() ? file.pooling : std::nullopt;
+}
+
 std::string ServedName(const Config& config, const ModelInfo& info) {
   return config.served_model_name.empty() ? info.name : config.served_model_name;
 }
@@ -231,17 +241,17 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
   ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa_, .pool = threads_}));
-  const bool encoder = file->encoder.has_value(), embeds = !config.embedding_pooling.empty();
-  if (encoder && embeds) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: embedding-pooling is for decoders; an encoder pools as its folder says",
-                    config.model));
+  const bool encoder = file->encoder.has_value();
+  if (encoder && !config.embedding_pooling.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: embedding-pooling is for decoders; an encoder pools as its files say", config.model));
   }
+  const std::optional<Pooling> pooling = PoolingOf(config, *file);
   ASSIGN_OR_RETURN(const KvPlan kv,
                    encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
   model->info.max_model_len = kv.max_model_len;
-  if (embeds) {
+  if (pooling.has_value()) {
     model->info.task = ModelTask::kEmbed;
     model->info.vector_dim = file->config.model_dim;
   }
@@ -258,7 +268,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   } else {
     ASSIGN_OR_RETURN(executor,
                      ModelExecutor::Create(*file, std::move(ops),
-                                           {.limits = limits, .load = load, .embed = embeds}));
+                                           {.limits = limits, .load = load, .pooling = pooling}));
   }
   if (fault.fail_step + fault.stall_step > 0)
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
@@ -268,6 +278,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
     options.scheduler.prefix_cache = options.scheduler.keeps_kv = false;
     options.scheduler.whole_prompts = true;
   }
+  // What is pooled from all tokens needs them computed.
+  if (pooling.has_value() && *pooling != Pooling::kLast) options.scheduler.prefix_cache = false;
   model->engine = std::make_unique<Engine>(options, std::move(executor), *model->tokenizer,
                                            *model->metrics, *clock_);
   Log(LogLevel::kInfo, "model_loaded",

@@ -65,6 +65,11 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const Model
                    Transformer::Create(model.config, model.weights, limits, *executor->ops_,
                                        executor->options_.load));
   RETURN_IF_ERROR(executor->ops_->AllocateSlots(limits.max_rows, model.config.vocab_size));
+  const std::optional<Pooling> pooling = executor->options_.pooling;
+  if (pooling.has_value() && *pooling != Pooling::kLast) {
+    executor->pooled_.resize(static_cast<size_t>(limits.max_rows) *
+                             static_cast<size_t>(model.config.model_dim));
+  }
   return executor;
 }
 
@@ -81,7 +86,7 @@ absl::StatusOr<StepResult> ModelExecutor::Wait(StepId step) {
   RETURN_IF_ERROR(failure_);
   SLUICE_CHECK(plan_.has_value() && plan_->step == step, "waited for step {}", step);
   const absl::Time begin = absl::Now();
-  failure_ = options_.embed ? ComputeStates() : Compute();
+  failure_ = options_.pooling.has_value() ? ComputeStates() : Compute();
   RETURN_IF_ERROR(failure_);
   StepResult result = Collect();
   result.device_time = absl::Now() - begin;
@@ -92,8 +97,41 @@ absl::StatusOr<StepResult> ModelExecutor::Wait(StepId step) {
 absl::Status ModelExecutor::ComputeStates() {
   FillBatchView();
   ops_->BeginStep(batch_);
-  states_ = transformer_->ForwardToStates(batch_);
-  return ops_->Finish();
+  const bool all = *options_.pooling != Pooling::kLast;
+  states_ = transformer_->ForwardToStates(
+      batch_, all ? Transformer::StatesOf::kAllTokens : Transformer::StatesOf::kOutputs);
+  RETURN_IF_ERROR(ops_->Finish());
+  if (all) PoolStates();
+  return absl::OkStatus();
+}
+
+void ModelExecutor::PoolStates() {
+  const auto dim = static_cast<size_t>(states_.cols);
+  for (int32_t r = 0; r < plan_->num_rows(); ++r) {
+    double* pooled = pooled_.data() + static_cast<size_t>(slots_[static_cast<size_t>(r)]) * dim;
+    for (int32_t t = plan_->row_begin[r]; t < plan_->row_begin[r + 1]; ++t) {
+      const float* state = states_.row(t);
+      if (plan_->positions[t] == 0) {
+        std::copy_n(state, dim, pooled);
+      } else if (*options_.pooling == Pooling::kMean) {
+        for (size_t d = 0; d < dim; ++d) pooled[d] += double{state[d]};
+      }
+    }
+  }
+}
+
+std::vector<float> ModelExecutor::PooledOf(int32_t row, size_t output) const {
+  const auto dim = static_cast<size_t>(states_.cols);
+  if (pooled_.empty()) {
+    const float* state = states_.row(static_cast<int64_t>(output));
+    return {state, state + dim};
+  }
+  const double* pooled =
+      pooled_.data() + static_cast<size_t>(slots_[static_cast<size_t>(row)]) * dim;
+  const double count = *options_.pooling == Pooling::kMean ? plan_->context_len[row] : 1;
+  std::vector<float> vector(dim);
+  for (size_t d = 0; d < dim; ++d) vector[d] = static_cast<float>(pooled[d] / count);
+  return vector;
 }
 
 absl::Status ModelExecutor::Compute() {
@@ -122,8 +160,8 @@ void ModelExecutor::FillBatchView() {
     const Row& row = plan.rows[r];
     slots_.push_back(row.slot);
     if (row.output == RowOutput::kNone) continue;
-    SLUICE_CHECK((row.output == RowOutput::kPooled) == options_.embed, "step {} row {}", plan.step,
-                 r);
+    SLUICE_CHECK((row.output == RowOutput::kPooled) == options_.pooling.has_value(),
+                 "step {} row {}", plan.step, r);
     output_rows_.push_back(r);
     num_output_tokens_.push_back(row.num_output_tokens);
   }
@@ -192,9 +230,8 @@ StepResult ModelExecutor::Collect() const {
     result.rows.push_back({.sequence = row.sequence, .tokens = {}});
   for (size_t i = 0; i < output_rows_.size(); ++i) {
     RowResult& row = result.rows[output_rows_[i]];
-    if (options_.embed) {
-      const float* state = states_.row(static_cast<int64_t>(i));
-      row.pooled = std::vector<float>(state, state + states_.cols);
+    if (options_.pooling.has_value()) {
+      row.pooled = PooledOf(output_rows_[i], i);
     } else {
       row.tokens.push_back(ToSampledToken(samples_[i]));
     }

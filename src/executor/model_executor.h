@@ -22,7 +22,9 @@ namespace sluice {
 struct ModelExecutorOptions {
   TransformerLimits limits;  // max_rows is also the number of slots
   LoadOptions load;
-  bool embed = false;  // rows with output give their last token's state, not a token
+  // Rows with output give a vector of their tokens' states, not a token. What is not kLast must see
+  // every token of a sequence in this executor, from position 0 on and in one slot.
+  std::optional<Pooling> pooling;
   // Tests only: sees every step's logits [num_outputs, V] before sampling. Null in the server.
   std::function<void(const BatchPlan& plan, Tensor logits)> logits_tap;
 };
@@ -42,6 +44,9 @@ class ModelExecutor final : public Executor {
   ModelExecutor(std::unique_ptr<Ops> ops, ModelExecutorOptions options);
   absl::Status Compute();
   absl::Status ComputeStates();
+  // Takes the step's states into what the slots hold of their sequences so far.
+  void PoolStates();
+  [[nodiscard]] std::vector<float> PooledOf(int32_t row, size_t output) const;
   // Points batch_ at plan_'s arrays and gathers what Ops wants by output row.
   void FillBatchView();
   void CheckPlan() const;
@@ -59,7 +64,10 @@ class ModelExecutor final : public Executor {
   std::vector<int32_t> output_rows_;        // [num_outputs]
   std::vector<int32_t> num_output_tokens_;  // [num_outputs]
   std::vector<SampleOut> samples_;          // [num_outputs]
-  Tensor states_;                           // [num_outputs, D] of the last step that embedded
+  Tensor states_;                           // of the last step that embedded
+  // [slots, D], not of kLast: sums over the tokens so far, or the first token's state. In double and
+  // token by token, so that chunks and neighbours do not show.
+  std::vector<double> pooled_;
 };
 
 }  // namespace sluice

@@ -115,6 +115,13 @@ absl::Status ReadAttention(const GgufFile& file, const std::string& prefix, cons
   const bool by_dim = family.layers_scaled_by_dim == c.num_layers;
   const double scaled_elements =
       by_dim ? static_cast<double>(c.model_dim) / c.num_q_heads : c.head_dim;
+  const std::string causal_key = prefix + "attention.causal";
+  ASSIGN_OR_RETURN(const bool causal, file.GetBoolOr(causal_key, true));
+  if (!causal) {
+    return absl::UnimplementedError(
+        fmt::format("{}: key '{}' is false; a decoder that looks both ways is not supported",
+                    file.name(), causal_key));
+  }
   ASSIGN_OR_RETURN(const double scale, file.GetFloatOr(prefix + "attention.scale", 1e-6, 1e6,
                                                        1 / std::sqrt(scaled_elements)));
   c.attention_scale = static_cast<float>(scale);

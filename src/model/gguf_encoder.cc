@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string>
 
 #include "base/status_macros.h"
 #include "model/model_limits.h"
@@ -30,26 +31,31 @@ absl::StatusOr<int32_t> RowsOf(const GgufFile& file, std::string_view name, int6
   return static_cast<int32_t>(rows);
 }
 
+std::optional<Pooling> ToPooling(int64_t type) {
+  switch (static_cast<GgufPooling>(type)) {
+    case GgufPooling::kMean:
+      return Pooling::kMean;
+    case GgufPooling::kCls:
+      return Pooling::kFirst;
+    case GgufPooling::kLast:
+      return Pooling::kLast;
+    default:
+      return std::nullopt;
+  }
+}
+
 absl::Status ReadPooling(const GgufFile& file, EncoderConfig& c) {
   constexpr std::string_view kKey = "bert.pooling_type";
   ASSIGN_OR_RETURN(const int64_t type,
                    file.GetIntOr(kKey, 0, 255, static_cast<int64_t>(GgufPooling::kMean)));
-  switch (static_cast<GgufPooling>(type)) {
-    case GgufPooling::kMean:
-      c.pooling = Pooling::kMean;
-      return absl::OkStatus();
-    case GgufPooling::kCls:
-      c.pooling = Pooling::kFirst;
-      return absl::OkStatus();
-    case GgufPooling::kLast:
-      c.pooling = Pooling::kLast;
-      return absl::OkStatus();
-    case GgufPooling::kRank:
-      break;
-    default:
-      return absl::UnimplementedError(
-          fmt::format("{}: key '{}' is {}; supported: 1 (mean), 2 (cls), 3 (last), 4 (rank)",
-                      file.name(), kKey, type));
+  if (const std::optional<Pooling> pooling = ToPooling(type)) {
+    c.pooling = *pooling;
+    return absl::OkStatus();
+  }
+  if (type != static_cast<int64_t>(GgufPooling::kRank)) {
+    return absl::UnimplementedError(
+        fmt::format("{}: key '{}' is {}; supported: 1 (mean), 2 (cls), 3 (last), 4 (rank)",
+                    file.name(), kKey, type));
   }
   // Writers that drop the layer before the classifier leave a model that ranks at random.
   if (file.tensors().Find("cls.weight") == nullptr) {
@@ -99,6 +105,17 @@ absl::Status ReadSizes(const GgufFile& file, EncoderConfig& c) {
 bool IsGgufEncoder(const GgufFile& file) {
   const auto architecture = file.GetString("general.architecture");
   return architecture.ok() && *architecture == kArchitecture;
+}
+
+absl::StatusOr<std::optional<Pooling>> ReadGgufPooling(const GgufFile& file,
+                                                       std::string_view architecture) {
+  const std::string key = fmt::format("{}.pooling_type", architecture);
+  ASSIGN_OR_RETURN(const int64_t type, file.GetIntOr(key, 0, 255, 0));
+  const std::optional<Pooling> pooling = ToPooling(type);
+  if (pooling.has_value() || type == static_cast<int64_t>(GgufPooling::kNone)) return pooling;
+  return absl::UnimplementedError(fmt::format(
+      "{}: key '{}' is {}; supported for a decoder: 0 (none), 1 (mean), 2 (cls), 3 (last)",
+      file.name(), key, type));
 }
 
 absl::StatusOr<GgufEncoder> ReadGgufEncoder(const GgufFile& file) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -17,6 +18,11 @@ enum class GgufPooling : uint8_t { kNone = 0, kMean = 1, kCls = 2, kLast = 3, kR
 // they are pooled; texts are no longer than so many tokens.
 inline constexpr std::string_view kNormaliseKey = "sluice.embeddings_normalised";
 inline constexpr std::string_view kMaxModelLenKey = "sluice.max_model_len";
+
+// What the file says of a decoder: nothing, or that it gives vectors, and how. Errors:
+// Unimplemented for a decoder that ranks.
+absl::StatusOr<std::optional<Pooling>> ReadGgufPooling(const GgufFile& file,
+                                                       std::string_view architecture);
 
 struct GgufEncoder {
   EncoderConfig config;

@@ -83,6 +83,7 @@ absl::StatusOr<ModelFile> ModelFile::FromGguf(std::unique_ptr<GgufFile> gguf) {
   ASSIGN_OR_RETURN(model.config, ReadGgufConfig(*gguf));
   ASSIGN_OR_RETURN(model.weights, FindWeights(gguf->tensors(), model.config));
   ASSIGN_OR_RETURN(model.info, ReadGgufInfo(*gguf, model.config));
+  ASSIGN_OR_RETURN(model.pooling, ReadGgufPooling(*gguf, model.config.architecture));
   model.gguf = std::move(gguf);
   return model;
 }

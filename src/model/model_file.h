@@ -33,6 +33,7 @@ struct ModelFile {
   WeightViews weights;
   // Set: an encoder; `weights` is then empty, and of `config` only what describes a model is set.
   std::optional<EncoderFile> encoder;
+  std::optional<Pooling> pooling;  // of a decoder whose file says that it is for vectors
 
   [[nodiscard]] const TensorTable& tensors() const {
     if (bert != nullptr) return bert->tensors();

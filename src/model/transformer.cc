@@ -30,7 +30,7 @@ Tensor Transformer::Forward(const BatchView& batch) {
   return logits;
 }
 
-Tensor Transformer::ForwardToStates(const BatchView& batch) {
+Tensor Transformer::ForwardToStates(const BatchView& batch, StatesOf states_of) {
   const ModelConfig& c = config_;
   SLUICE_CHECK(batch.num_tokens <= limits_.max_step_tokens && batch.num_rows <= limits_.max_rows,
                "{} tokens in {} rows; limits {} and {}", batch.num_tokens, batch.num_rows,
@@ -54,7 +54,7 @@ Tensor Transformer::ForwardToStates(const BatchView& batch) {
     ops_.RopeAndStoreKv(qkv, c.num_q_heads, window > 0 ? weights_.window_rope : weights_.rope,
                         kv_.layer(l));
     // After the last layer's keys and values only the tokens that are sampled from are read.
-    const bool last = l == c.num_layers - 1;
+    const bool last = l == c.num_layers - 1 && states_of == StatesOf::kOutputs;
     if (last && batch.num_outputs == 0) return {};
     ops_.Attention(q, c.num_q_heads, {c.attention_scale, window, c.attention_softcap}, kv_.layer(l),
                    attended);

@@ -41,8 +41,10 @@ class Transformer {
   // valid until the next Forward.
   Tensor Forward(const BatchView& batch);
 
-  // The same up to the head: the last tokens' normed states [num_outputs, D], for embeddings.
-  Tensor ForwardToStates(const BatchView& batch);
+  // The same up to the head, for embeddings: the normed states [num_outputs, D] of the output rows'
+  // last tokens, or [T, D] of all tokens.
+  enum class StatesOf { kOutputs, kAllTokens };
+  Tensor ForwardToStates(const BatchView& batch, StatesOf states_of = StatesOf::kOutputs);
 
   // Bytes of all activations of a step within the limits.
   [[nodiscard]] static int64_t ActivationBytes(const ModelConfig& config, int32_t max_step_tokens,

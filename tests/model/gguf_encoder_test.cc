@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,32 @@ TEST(GgufEncoder, RefusesInOneSentence) {
     EXPECT_NE(std::string(file.status().message()).find(wrong.message), std::string::npos)
         << file.status();
   }
+}
+
+TEST(GgufPooling, OfADecoderIsReadOrRefused) {
+  const auto open = [](uint32_t type) {
+    TestGguf file = MakeTestModel();
+    file.SetU32("llama.pooling_type", type);
+    const std::vector<uint8_t> bytes = file.Build();
+    auto model = ModelFile::FromGguf(*GgufFile::Parse(bytes, "f"));
+    return model.ok() ? absl::StatusOr<std::optional<Pooling>>(model->pooling) : model.status();
+  };
+  EXPECT_EQ(*open(0), std::nullopt);
+  EXPECT_EQ(*open(1), Pooling::kMean);
+  EXPECT_EQ(*open(2), Pooling::kFirst);
+  EXPECT_EQ(*open(3), Pooling::kLast);
+  EXPECT_EQ(open(4).status().message(),
+            "f: key 'llama.pooling_type' is 4; supported for a decoder: 0 (none), 1 (mean), 2 "
+            "(cls), 3 (last)");
+}
+
+TEST(GgufPooling, ADecoderThatLooksBothWaysIsRefused) {
+  TestGguf file = MakeTestModel();
+  file.SetBool("llama.attention.causal", 0);
+  const std::vector<uint8_t> bytes = file.Build();
+  EXPECT_EQ(ModelFile::FromGguf(*GgufFile::Parse(bytes, "f")).status().message(),
+            "f: key 'llama.attention.causal' is false; a decoder that looks both ways is not "
+            "supported");
 }
 
 }  // namespace
