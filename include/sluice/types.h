@@ -103,6 +103,9 @@ struct EmbedRequest {
   // The first so many elements of each vector, normalised again; empty: all.
   std::optional<int64_t> dimensions;
   std::optional<bool> normalise;  // to length 1; empty: as the model does
+  // What an input has beyond so many tokens, special ones included, is cut off its end; -1: beyond
+  // what the model allows; empty: such an input is refused.
+  std::optional<int64_t> truncate_tokens;
   int32_t priority = 0;           // lower runs first
   std::string tenant;
   absl::Time deadline = absl::InfiniteFuture();

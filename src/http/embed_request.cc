@@ -169,8 +169,7 @@ absl::StatusOr<HttpEmbed> ParseEmbed(EmbedEndpoint endpoint, std::string_view bo
             fmt::format("request_id must be 1 to {} visible ASCII characters", kMaxRequestIdBytes));
       }
     }
-    if (fields.Find("truncate_prompt_tokens") != nullptr)
-      fields.RefuseUnsupported("truncate_prompt_tokens", "truncating inputs");
+    request.embed.truncate_tokens = fields.Integer("truncate_prompt_tokens");
     return fields.status();
   };
   absl::Status status = ReadJsonObject(body, max_json_depth, read);

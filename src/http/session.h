@@ -79,20 +79,21 @@ class Session : public std::enable_shared_from_this<Session> {
   // On a pool of the Service, which this thread does not wait for.
   using Submit = absl::Status (Service::*)(std::function<void()>);
   asio::awaitable<absl::Status> Elsewhere(Submit submit, std::function<void()> work);
+  // Calls `parse`, for a large body on the prepare pool. Errors: also what that pool says.
+  asio::awaitable<absl::Status> Parse(std::function<absl::Status()> parse);
+  static constexpr size_t kInlineJsonBytes = 64 << 10;
   [[nodiscard]] absl::StatusOr<absl::Time> Deadline() const;
+  // Fills in what does not stand in a body.
+  template <class Request>
+  absl::Status FillOrigin(Request& request);
 
   // session_generate.cc
   asio::awaitable<void> Generate(Endpoint endpoint);
-  asio::awaitable<absl::StatusOr<OpenAiRequest>> ParseBody(Endpoint endpoint);
-  absl::Status FillRequest(OpenAiRequest& request);
+  absl::Status FillRequest(GenerateRequest& generate);
   [[nodiscard]] Generation::Options MakeOptions(const OpenAiRequest& request) const;
-  // Larger bodies are parsed on the prepare pool.
-  static constexpr size_t kInlineJsonBytes = 64 << 10;
 
   // session_embed.cc
   asio::awaitable<void> Embed(EmbedEndpoint endpoint);
-  asio::awaitable<absl::StatusOr<HttpEmbed>> ParseEmbedBody(EmbedEndpoint endpoint);
-  absl::Status FillEmbed(EmbedRequest& embed);
   // Lets go of the generation, once it has ended.
   void DropGeneration();
 
@@ -110,5 +111,18 @@ class Session : public std::enable_shared_from_this<Session> {
   std::unique_ptr<Generation> generation_;
   StreamTag tag_ = 0;
 };
+
+template <class Request>
+absl::Status Session::FillOrigin(Request& request) {
+  const absl::StatusOr<absl::Time> deadline = Deadline();
+  if (!deadline.ok()) return deadline.status();
+  request.deadline = *deadline;
+  request.tenant = exchange_.identity.tenant;
+  // The header wins: it is what proxies and logs know.
+  const bool named_in_header = IsValidId(parser_->Header("x-request-id"));
+  if (!named_in_header && !request.request_id.empty()) exchange_.request_id = request.request_id;
+  request.request_id = exchange_.request_id;
+  return absl::OkStatus();
+}
 
 }  // namespace sluice

@@ -7,38 +7,14 @@
 
 namespace sluice {
 
-asio::awaitable<absl::StatusOr<HttpEmbed>> Session::ParseEmbedBody(EmbedEndpoint endpoint) {
-  const std::string& body = parser_->body();
-  const int max_depth = context_.config.max_json_depth;
-  absl::StatusOr<HttpEmbed> request = Stopping();
-  if (body.size() <= kInlineJsonBytes) {
-    request = ParseEmbed(endpoint, body, max_depth);
-  } else {
-    const auto parse = [&request, &body, endpoint, max_depth] {
-      request = ParseEmbed(endpoint, body, max_depth);
-    };
-    const absl::Status status = co_await Elsewhere(&Service::RunPrepared, parse);
-    if (!status.ok()) request = status;
-  }
-  co_return request;
-}
-
-absl::Status Session::FillEmbed(EmbedRequest& embed) {
-  const absl::StatusOr<absl::Time> deadline = Deadline();
-  if (!deadline.ok()) return deadline.status();
-  embed.deadline = *deadline;
-  embed.tenant = exchange_.identity.tenant;
-  // The header wins: it is what proxies and logs know.
-  const bool named_in_header = IsValidId(parser_->Header("x-request-id"));
-  if (!named_in_header && !embed.request_id.empty()) exchange_.request_id = embed.request_id;
-  embed.request_id = exchange_.request_id;
-  return absl::OkStatus();
-}
-
 asio::awaitable<void> Session::Embed(EmbedEndpoint endpoint) {
-  absl::StatusOr<HttpEmbed> request = co_await ParseEmbedBody(endpoint);
-  absl::Status status = request.status();
-  if (status.ok()) status = FillEmbed(request->embed);
+  absl::StatusOr<HttpEmbed> request = Stopping();
+  const auto parse = [&] {
+    request = ParseEmbed(endpoint, parser_->body(), context_.config.max_json_depth);
+    return request.status();
+  };
+  absl::Status status = co_await Parse(parse);
+  if (status.ok()) status = FillOrigin(request->embed);
   if (!status.ok()) {
     co_await SendError(status, absl::ZeroDuration());
     co_return;

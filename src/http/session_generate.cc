@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/errors.h"
+#include "base/status_macros.h"
 #include "http/openai_request.h"
 #include "http/session.h"
 
@@ -32,33 +33,16 @@ absl::StatusOr<absl::Time> Session::Deadline() const {
   return exchange_.begin + absl::Milliseconds(ms);
 }
 
-asio::awaitable<absl::StatusOr<OpenAiRequest>> Session::ParseBody(Endpoint endpoint) {
-  const std::string& body = parser_->body();
-  const int max_depth = context_.config.max_json_depth;
-  absl::StatusOr<OpenAiRequest> request = Stopping();
-  if (body.size() <= kInlineJsonBytes) {
-    request = ParseGenerate(endpoint, body, max_depth);
-  } else {
-    const auto parse = [&request, &body, endpoint, max_depth] {
-      request = ParseGenerate(endpoint, body, max_depth);
-    };
-    const absl::Status status = co_await Elsewhere(&Service::RunPrepared, parse);
-    if (!status.ok()) request = status;
-  }
-  co_return request;
+asio::awaitable<absl::Status> Session::Parse(std::function<absl::Status()> parse) {
+  if (parser_->body().size() <= kInlineJsonBytes) co_return parse();
+  absl::Status parsed;
+  const auto work = [&parsed, &parse] { parsed = parse(); };
+  const absl::Status ran = co_await Elsewhere(&Service::RunPrepared, work);
+  co_return ran.ok() ? parsed : ran;
 }
 
-// What does not stand in the body.
-absl::Status Session::FillRequest(OpenAiRequest& request) {
-  GenerateRequest& generate = request.generate;
-  const absl::StatusOr<absl::Time> deadline = Deadline();
-  if (!deadline.ok()) return deadline.status();
-  generate.deadline = *deadline;
-  generate.tenant = exchange_.identity.tenant;
-  // The header wins: it is what proxies and logs know.
-  const bool named_in_header = IsValidId(parser_->Header("x-request-id"));
-  if (!named_in_header && !generate.request_id.empty()) exchange_.request_id = generate.request_id;
-  generate.request_id = exchange_.request_id;
+absl::Status Session::FillRequest(GenerateRequest& generate) {
+  RETURN_IF_ERROR(FillOrigin(generate));
   const std::string_view key = parser_->Header("idempotency-key");
   if (!key.empty() && !IsValidId(key)) {
     return FieldError("idempotency-key",
@@ -95,9 +79,13 @@ Generation::Options Session::MakeOptions(const OpenAiRequest& request) const {
 }
 
 asio::awaitable<void> Session::Generate(Endpoint endpoint) {
-  absl::StatusOr<OpenAiRequest> request = co_await ParseBody(endpoint);
-  absl::Status status = request.status();
-  if (status.ok()) status = FillRequest(*request);
+  absl::StatusOr<OpenAiRequest> request = Stopping();
+  const auto parse = [&] {
+    request = ParseGenerate(endpoint, parser_->body(), context_.config.max_json_depth);
+    return request.status();
+  };
+  absl::Status status = co_await Parse(parse);
+  if (status.ok()) status = FillRequest(request->generate);
   if (!status.ok()) {
     co_await SendError(status, absl::ZeroDuration());
     co_return;

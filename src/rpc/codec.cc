@@ -207,6 +207,8 @@ absl::StatusOr<EmbedRequest> DecodeEmbed(v1::EmbedRequest message) {
     }
   }
   if (message.has_dimensions()) request.dimensions = message.dimensions();
+  if (message.has_truncate_prompt_tokens())
+    request.truncate_tokens = message.truncate_prompt_tokens();
   if (message.has_normalise()) request.normalise = message.normalise();
   request.priority = message.priority();
   return request;

@@ -20,17 +20,23 @@ constexpr char kWrongTask[] = "model_task";
 // Makes the inputs of one request.
 class InputMaker {
  public:
-  InputMaker(const ModelInfo& model, const Tokenizer& tokenizer)
-      : model_(model), tokenizer_(tokenizer) {}
+  // max_tokens: what is beyond is cut off.
+  InputMaker(const ModelInfo& model, const Tokenizer& tokenizer, size_t max_tokens)
+      : model_(model), tokenizer_(tokenizer), max_tokens_(max_tokens) {}
 
   // With the special tokens around one text, or two, as the model was trained with them.
   [[nodiscard]] PooledInput Encode(const Text& first, const Text* second) const {
-    EncodedTexts encoded = tokenizer_.EncodeTexts(first, second);
+    EncodedTexts encoded = tokenizer_.EncodeTexts(first, second, max_tokens_);
     PooledInput input{std::move(encoded.tokens), 0};
     const auto it = std::ranges::find_if(encoded.type_ids, [](uint8_t type) { return type != 0; });
     if (it != encoded.type_ids.end())
       input.second_begin = static_cast<int32_t>(it - encoded.type_ids.begin());
     return input;
+  }
+
+  [[nodiscard]] std::vector<TokenId> Cut(std::vector<TokenId> tokens) const {
+    tokens.resize(std::min(tokens.size(), max_tokens_));
+    return tokens;
   }
 
   [[nodiscard]] absl::Status Check(const PooledInput& input, size_t index) const {
@@ -54,6 +60,7 @@ class InputMaker {
  private:
   const ModelInfo& model_;
   const Tokenizer& tokenizer_;
+  const size_t max_tokens_;
 };
 
 absl::Status AddTexts(const EmbedRequest& request, const InputMaker& maker, PooledWork& work) {
@@ -62,7 +69,7 @@ absl::Status AddTexts(const EmbedRequest& request, const InputMaker& maker, Pool
     if (const auto* text = std::get_if<Text>(&request.inputs[i])) {
       input = maker.Encode(*text, nullptr);
     } else {
-      input.tokens = std::get<std::vector<TokenId>>(request.inputs[i]);
+      input.tokens = maker.Cut(std::get<std::vector<TokenId>>(request.inputs[i]));
     }
     RETURN_IF_ERROR(maker.Check(input, i));
   }
@@ -109,6 +116,17 @@ absl::Status CheckTask(const ModelInfo& model, bool pairs) {
   return FieldError(
       "model", fmt::format("model {} scores pairs of texts; it makes no embeddings", model.name),
       kWrongTask);
+}
+
+absl::StatusOr<size_t> MaxTokens(const EmbedRequest& request, const ModelInfo& model) {
+  if (!request.truncate_tokens) return SIZE_MAX;
+  const int64_t max = *request.truncate_tokens;
+  if (max == -1) return static_cast<size_t>(model.max_model_len);
+  if (max >= 1 && max <= model.max_model_len) return static_cast<size_t>(max);
+  return FieldError(
+      "truncate_prompt_tokens",
+      fmt::format("truncate_prompt_tokens is {}; the model allows 1 to {}, or -1 for all of these",
+                  max, model.max_model_len));
 }
 
 absl::Status CheckInputs(const EmbedRequest& request, bool pairs) {
@@ -158,7 +176,8 @@ absl::StatusOr<PooledWork> BuildPooledWork(const EmbedRequest& request, const Mo
   }
   work.sigmoid = cross_encoder;
   work.normalise = !cross_encoder && (pairs || request.normalise.value_or(model.normalise));
-  const InputMaker maker(model, tokenizer);
+  ASSIGN_OR_RETURN(const size_t max_tokens, MaxTokens(request, model));
+  const InputMaker maker(model, tokenizer, max_tokens);
   RETURN_IF_ERROR(pairs ? AddPairs(request, cross_encoder, maker, work)
                         : AddTexts(request, maker, work));
   return work;

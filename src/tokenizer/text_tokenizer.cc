@@ -49,6 +49,16 @@ absl::StatusOr<std::unique_ptr<WordModel>> MakeModel(const TokenizerData& data,
   return MakeWordPiece(data);
 }
 
+// The longer one first, until both together are at most `max`; an odd token stays with the one that
+// was longer, or else with b.
+void CutLongest(size_t max, std::vector<TokenId>& a, std::vector<TokenId>& b) {
+  if (a.size() + b.size() <= max) return;
+  auto& shorter = a.size() > b.size() ? b : a;
+  auto& longer = a.size() > b.size() ? a : b;
+  shorter.resize(std::min(shorter.size(), max / 2));
+  longer.resize(max - shorter.size());
+}
+
 // Appends the tokens that `matcher` finds in `part` to `tokens`, and calls between(range) for each
 // stretch between them that is not empty, in the order of the text.
 template <typename Range, typename Between>
@@ -184,15 +194,20 @@ std::vector<TokenId> TextTokenizer::Encode(std::span<const PromptSegment> segmen
   return EncodeJoined(joined, allowed);
 }
 
-EncodedTexts TextTokenizer::EncodeTexts(const Text& first, const Text* second) const {
+EncodedTexts TextTokenizer::EncodeTexts(const Text& first, const Text* second,
+                                        size_t max_tokens) const {
+  std::vector<TokenId> firsts = EncodeJoined(first.Reveal(), {}), seconds;
+  if (second != nullptr) seconds = EncodeJoined(second->Reveal(), {});
+  const std::vector<TemplatePiece>& pieces = second == nullptr ? single_ : pair_;
+  const auto num_special = static_cast<size_t>(
+      std::ranges::count(pieces, TemplatePiece::Kind::kToken, &TemplatePiece::kind));
+  CutLongest(max_tokens - std::min(max_tokens, num_special), firsts, seconds);
   EncodedTexts out;
-  for (const TemplatePiece& piece : second == nullptr ? single_ : pair_) {
+  for (const TemplatePiece& piece : pieces) {
     if (piece.kind == TemplatePiece::Kind::kToken) {
       out.tokens.push_back(piece.token);
     } else {
-      const bool is_first = piece.kind == TemplatePiece::Kind::kFirst;
-      if (!is_first && second == nullptr) continue;
-      const std::vector<TokenId> tokens = EncodeJoined((is_first ? first : *second).Reveal(), {});
+      const auto& tokens = piece.kind == TemplatePiece::Kind::kFirst ? firsts : seconds;
       out.tokens.insert(out.tokens.end(), tokens.begin(), tokens.end());
     }
     out.type_ids.resize(out.tokens.size(), piece.type_id);

@@ -24,7 +24,8 @@ class TextTokenizer final : public Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const TokenizerData& data);
 
   [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment> segments) const override;
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text& first, const Text* second) const override;
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text& first, const Text* second,
+                                         size_t max_tokens) const override;
   [[nodiscard]] std::string_view TokenBytes(TokenId token) const override {
     return texts_.BytesOf(token);
   }

@@ -37,8 +37,10 @@ class Tokenizer {
       std::span<const PromptSegment> segments) const = 0;
 
   // A text, or a pair of texts (`second` may be null), as encoders read them: with the model's
-  // template of special tokens around. None is recognised inside the texts.
-  [[nodiscard]] virtual EncodedTexts EncodeTexts(const Text& first, const Text* second) const = 0;
+  // template of special tokens around. None is recognised inside the texts. Beyond max_tokens in
+  // all the longer text loses tokens at its end until both are as long, and then both do.
+  [[nodiscard]] virtual EncodedTexts EncodeTexts(const Text& first, const Text* second,
+                                                 size_t max_tokens) const = 0;
 
   // What a token stands for in the middle of a text: raw bytes, perhaps a part of a UTF-8
   // character; a special token's own text. Errors by value: empty for ids outside [0, vocab_size).

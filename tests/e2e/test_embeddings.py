@@ -11,6 +11,7 @@ import grpc
 import openai
 import pytest
 from conftest import ROOT, running
+from tokenizers import Tokenizer
 
 GOLDEN = pathlib.Path(ROOT) / "tests" / "golden"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "sluice" / "models"
@@ -110,6 +111,20 @@ def test_dimensions_cut_and_normalise(cls):
     assert len(cut) == 4
     assert cosine(cut, whole[:4]) > 1 - 1e-9
     assert abs(sum(x * x for x in cut) - 1) < 1e-5
+
+
+def test_inputs_are_cut_as_the_tokenizers_package_cuts_them(minilm):
+    reference = Tokenizer.from_file(str(MINILM / "tokenizer.json"))
+    reference.no_padding()
+    text = "a text of many words, " * 100
+    for limit in (3, 17, -1):
+        reference.enable_truncation(256 if limit < 0 else limit)
+        ids = reference.encode(text).ids
+        body = {"model": "default", "encoding_format": "float"}
+        cut = post(minilm, "/v1/embeddings", body | {"input": text, "truncate_prompt_tokens": limit})
+        whole = post(minilm, "/v1/embeddings", body | {"input": ids})
+        assert cut["usage"]["total_tokens"] == len(ids)
+        assert cut["data"][0]["embedding"] == whole["data"][0]["embedding"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ class LetterTokenizer final : public Tokenizer {
   [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
     return {};
   }
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*) const override { return {}; }
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*, size_t) const override {
+    return {};
+  }
   [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   [[nodiscard]] std::string_view TokenBytes(TokenId t) const override {
     return std::string_view(letters_).substr(t, 1);

@@ -25,7 +25,9 @@ class ByteTokenizer final : public Tokenizer {
   [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
     return {};
   }
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*) const override { return {}; }
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*, size_t) const override {
+    return {};
+  }
   [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   [[nodiscard]] std::string_view TokenBytes(TokenId t) const override { return bytes_[t]; }
   [[nodiscard]] bool IsSpecial(TokenId t) const override { return t == 300; }

@@ -22,7 +22,9 @@ class NoTokenizer final : public Tokenizer {
   [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
     return {};
   }
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*) const override { return {}; }
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*, size_t) const override {
+    return {};
+  }
   [[nodiscard]] std::string_view TokenBytes(TokenId) const override { return "x"; }
   [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   [[nodiscard]] bool IsSpecial(TokenId) const override { return false; }

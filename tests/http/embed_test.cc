@@ -121,7 +121,7 @@ TEST_F(EmbedRoutes, WrongBodiesAreRefusedByField) {
       {"/v1/embeddings", R"({"model":"m","input":[[1],[-1]]})", "input"},
       {"/v1/embeddings", R"({"model":"m","input":"a","encoding_format":"hex"})", "encoding_format"},
       {"/v1/embeddings", R"({"model":"m","input":"a","dimensions":"2"})", "dimensions"},
-      {"/v1/embeddings", R"({"model":"m","input":"a","truncate_prompt_tokens":3})",
+      {"/v1/embeddings", R"({"model":"m","input":"a","truncate_prompt_tokens":"3"})",
        "truncate_prompt_tokens"},
       {"/v1/rerank", R"({"model":"m","documents":["a"]})", "query"},
       {"/v1/rerank", R"({"model":"m","query":"q","documents":[]})", "documents"},

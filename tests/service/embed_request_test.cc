@@ -21,7 +21,9 @@ class ByteTokenizer final : public Tokenizer {
     ADD_FAILURE() << "texts have a frame";
     return {};
   }
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text& first, const Text* second) const override {
+  [[nodiscard]] EncodedTexts EncodeTexts(const Text& first, const Text* second,
+                                         size_t max_tokens) const override {
+    max_tokens_asked = max_tokens;
     ++num_encoded;
     EncodedTexts out;
     const auto add = [&out](TokenId token, uint8_t type) {
@@ -41,6 +43,7 @@ class ByteTokenizer final : public Tokenizer {
   [[nodiscard]] int32_t vocab_size() const override { return 130; }
   [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
   mutable int num_encoded = 0;
+  mutable size_t max_tokens_asked = 0;
 };
 
 ModelInfo Model(ModelTask task, int32_t dim = 8) {
@@ -98,6 +101,25 @@ TEST(EmbedRequest, PairsForOtherModelsEmbedEachTextOnce) {
               ElementsAre(std::pair(0, 1), std::pair(0, 2), std::pair(0, 1), std::pair(0, 0)));
   EXPECT_EQ(tokenizer.num_encoded, 5);  // the query once
   EXPECT_TRUE(work->normalise);
+}
+
+TEST(EmbedRequest, CutsWhatIsAskedToBeCut) {
+  const ByteTokenizer tokenizer;
+  const ModelInfo model = Model(ModelTask::kEmbed);
+  EmbedRequest request = Texts({"ab"});
+  request.inputs.emplace_back(std::vector<TokenId>{1, 2, 3, 4, 5, 6, 7});
+  request.truncate_tokens = 4;
+  auto work = BuildPooledWork(request, model, tokenizer);
+  ASSERT_TRUE(work.ok()) << work.status();
+  EXPECT_EQ(tokenizer.max_tokens_asked, 4U);
+  EXPECT_THAT(work->inputs[1].tokens, ElementsAre(1, 2, 3, 4));
+  request.truncate_tokens = -1;
+  work = BuildPooledWork(request, model, tokenizer);
+  ASSERT_TRUE(work.ok()) << work.status();
+  EXPECT_THAT(work->inputs[1].tokens, ElementsAre(1, 2, 3, 4, 5, 6));
+  request.truncate_tokens = 7;
+  EXPECT_THAT(BuildPooledWork(request, model, tokenizer).status().message(),
+              testing::HasSubstr("truncate_prompt_tokens is 7; the model allows 1 to 6"));
 }
 
 struct Refusal {

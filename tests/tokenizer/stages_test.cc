@@ -67,13 +67,35 @@ TEST(WordPiece, TextsAndPairsHaveTheirSpecialTokensAndTypes) {
   const auto tokenizer = MustCreate(Bert());
   const Text first("hello [SEP]");
   const Text second("un");
-  const EncodedTexts one = tokenizer->EncodeTexts(second, nullptr);
+  const EncodedTexts one = tokenizer->EncodeTexts(second, nullptr, 100);
   EXPECT_THAT(one.tokens, ElementsAre(0, 3, 1));
   EXPECT_THAT(one.type_ids, ElementsAre(0, 0, 0));
-  const EncodedTexts two = tokenizer->EncodeTexts(first, &second);
+  const EncodedTexts two = tokenizer->EncodeTexts(first, &second, 100);
   // "[SEP]" in a client's text is three words that the vocabulary lacks.
   EXPECT_THAT(two.tokens, ElementsAre(0, 6, 2, 2, 2, 1, 3, 1));
   EXPECT_THAT(two.type_ids, ElementsAre(0, 0, 0, 0, 0, 0, 1, 1));
+}
+
+// The counts are those of the `tokenizers` package for as many words, truncated longest first.
+TEST(WordPiece, TextsTooLongLoseTheLongerOnesEndFirst) {
+  const struct {
+    int first, second;
+    size_t max;
+    int firsts, seconds;  // left
+  } kCases[] = {{5, 5, 20, 5, 5}, {9, 2, 10, 5, 2}, {2, 9, 10, 2, 5}, {9, 8, 10, 4, 3},
+                {8, 9, 10, 3, 4}, {5, 5, 10, 3, 4}, {9, 4, 10, 4, 3}, {4, 9, 10, 3, 4},
+                {9, 9, 11, 4, 4}, {1, 9, 4, 0, 1},  {9, 1, 4, 1, 0},  {6, 9, 10, 3, 4}};
+  const auto tokenizer = MustCreate(Bert());
+  for (const auto& c : kCases) {
+    std::string a, b;
+    for (int i = 0; i < c.first; ++i) a += "un ";
+    for (int i = 0; i < c.second; ++i) b += "hello ";
+    const Text first(a), second(b);
+    const std::vector<TokenId> tokens = tokenizer->EncodeTexts(first, &second, c.max).tokens;
+    EXPECT_EQ(std::ranges::count(tokens, 3), c.firsts) << a << b << c.max;
+    EXPECT_EQ(std::ranges::count(tokens, 6), c.seconds) << a << b << c.max;
+    EXPECT_EQ(tokens.back(), 1) << "the frame is whole";
+  }
 }
 
 TEST(WordPiece, DecodingJoinsPiecesAndPutsNoSpaceBeforePunctuation) {
