@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -180,24 +178,11 @@ TEST_P(TeacherForced, DistributionsAreTheOraclesWithinRounding) {
   }
   ASSERT_GE(num_positions, GetParam().num_positions);
   TeacherForcing model(GetParam().path);
-  // For make.py --compare: all logits, segment after segment.
-  std::fstream dump;
-  if (const char* path = std::getenv("SLUICE_DUMP_LOGITS")) {
-    dump.open(path, std::ios::binary | std::ios::out | std::ios::trunc);
-    ASSERT_TRUE(dump.good()) << path;
-  }
   std::vector<double> kl(segments.size());
-  std::vector<size_t> num_same(segments.size()), offsets = {0};
-  for (const TeacherSegment& segment : segments)
-    offsets.push_back(offsets.back() + segment.tokens.size());
+  std::vector<size_t> num_same(segments.size());
   const int32_t vocab = model.vocab_size();
   model.Run(sequences, std::vector<size_t>(sequences.size(), 1),
             [&](size_t s, size_t position, const float* logits) {
-              if (dump.is_open()) {
-                const auto row_bytes = static_cast<std::streamoff>(vocab * sizeof(float));
-                dump.seekp(static_cast<std::streamoff>(offsets[s] + position) * row_bytes);
-                dump.write(reinterpret_cast<const char*>(logits), row_bytes);
-              }
               if (position < num_repeated[s]) return;
               const auto& top = segments[s].top[position];
               kl[s] += TruncatedKl(top, logits, LogSumExp(logits, vocab));

@@ -5,22 +5,18 @@ the weights that the same GGUF file holds, dequantised by the gguf package. By h
   pip install torch transformers accelerate gguf numpy
   make.py --model FILE.gguf                     writes greedy.txt and teacher.bin beside this script
   make.py --model FILE.gguf --prompts FILE --out DIR    the same for other prompts
-  make.py --model FILE.gguf --compare LOGITS    full KL and top-1 agreement of our engine's logits, dumped by
-                                                SLUICE_DUMP_LOGITS=LOGITS test_golden --gtest_filter=*SmolLM2
 
 greedy.txt, for each prompt: "prompt IDS", "output IDS" (64 greedy tokens, end-of-text ignored), "gap VALUES" (logit of
 the best token minus that of the second best, at each output position).
 
 teacher.bin, little-endian: "SLTF", u32 version 1, u32 segments, u32 k = 32; for each segment u32 n, u32 tokens[n], then
 for each position u16 token[k] (version 2: u32), f32 logprob[k]: the k most probable next tokens after tokens[0..position], descending.
-LOGITS: f32 [all positions][vocabulary] in the same order.
 """
 import argparse
 import hashlib
 import pathlib
 import struct
 
-import numpy
 import torch
 import transformers
 
@@ -117,55 +113,14 @@ def write_teacher(model, segments, path, top_k=TOP_K, token_type="<u2"):
                 file.write(tokens.astype(token_type).tobytes() + logprobs.astype("<f4").tobytes())
 
 
-def read_segments(path):
-    data = path.read_bytes()
-    magic, version, count, top_k = struct.unpack_from("<4sIII", data)
-    if magic != b"SLTF" or version != 1:
-        raise SystemExit(f"{path}: not a teacher-forced golden of version 1")
-    at = 16
-    for _ in range(count):
-        (n,) = struct.unpack_from("<I", data, at)
-        yield list(struct.unpack_from(f"<{n}I", data, at + 4))
-        at += 4 + 4 * n + n * top_k * 6
-
-
-def shared_prefix(before, ids):
-    """How many positions of ids repeat the segment before: they count once."""
-    return next((i for i, (a, b) in enumerate(zip(before, ids)) if a != b), min(len(before), len(ids)))
-
-
-def compare(model, segments, path):
-    vocab = model.config.vocab_size
-    ours = numpy.memmap(path, dtype="<f4", mode="r").reshape(-1, vocab)
-    at, kl, same, squares, before = 0, [], [], [], []
-    for number, ids in enumerate(segments):
-        new = shared_prefix(before, ids)
-        theirs = logits_of(model, ids)[new:].double()
-        mine = torch.from_numpy(ours[at + new:at + len(ids)].copy()).double()
-        at, before = at + len(ids), ids
-        p, q = torch.log_softmax(theirs, -1), torch.log_softmax(mine, -1)
-        kl.append((p.exp() * (p - q)).sum(-1))
-        same.append((theirs.argmax(-1) == mine.argmax(-1)).double())
-        difference = (theirs - theirs.mean(-1, keepdim=True)) - (mine - mine.mean(-1, keepdim=True))
-        squares.append(difference.square().mean(-1).sqrt())
-        print(f"segment {number}: {len(ids) - new} positions, mean KL {kl[-1].mean():.3e}, max {kl[-1].max():.3e}, "
-              f"top-1 {100 * same[-1].mean():.2f} %, rms logit error {squares[-1].mean():.4f}")
-    print(f"all: {len(torch.cat(kl))} positions, mean KL {torch.cat(kl).mean():.3e}, top-1 {100 * torch.cat(same).mean():.2f} %, "
-          f"rms logit error {torch.cat(squares).mean():.4f}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--prompts", type=pathlib.Path, default=HERE / "prompts.txt")
     parser.add_argument("--out", type=pathlib.Path, default=HERE)
-    parser.add_argument("--compare", type=pathlib.Path)
     parser.add_argument("--teacher-only", action="store_true", help="leave greedy.txt as it is")
     args = parser.parse_args()
     model, tokenizer = load(args.model)
-    if args.compare:
-        compare(model, list(read_segments(args.out / "teacher.bin")), args.compare)
-        return
     prompts = list(read_prompts(args.prompts, tokenizer))
     digest = hashlib.sha256(args.model.read_bytes()).hexdigest()
     header = (f"# {args.model.name} sha256 {digest}\n"
