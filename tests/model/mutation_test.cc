@@ -15,9 +15,11 @@
 
 #include "model/hf_folder.h"
 #include "model/model_file.h"
+#include "model/weight_source.h"
 #include "tests/model/allocation_peak.h"
 #include "tests/model/test_gguf.h"
 #include "tests/model/test_hf_folder.h"
+#include "tests/model/test_quantised.h"
 
 namespace sluice {
 namespace {
@@ -113,18 +115,32 @@ TEST(Mutations, OfGgufEncoders) {
   DamageGguf(ReadTestGguf(std::string(root) + "/tests/golden/gguf/bert-mean.gguf").Build());
 }
 
-// Which of a folder's files is damaged, and how long its structure is.
+// Which of a folder's files is damaged, how long its structure is, and what its weights are.
 struct FolderCase {
   const char* name;
   const char* file;
   size_t head;
+  void (*quantise)(TestHfFolder& folder) = nullptr;
 };
+
+// Makes the rows of all quantised matrices, as loading would.
+absl::Status MakeAllRows(const TensorTable& table) {
+  for (const ModelTensor& tensor : table.tensors) {
+    if (tensor.source == nullptr) continue;
+    const WeightView view{tensor.dtype, tensor.dims[1], tensor.dims[0], nullptr, tensor.source};
+    std::vector<uint8_t> rows(static_cast<size_t>(tensor.num_bytes));
+    const absl::Status made = MakeRows(view, 0, view.rows, 1, rows.data());
+    if (!made.ok()) return made;
+  }
+  return absl::OkStatus();
+}
 
 class FolderMutations : public ::testing::TestWithParam<FolderCase> {};
 
 TEST_P(FolderMutations, AreRefusedInOneSentenceOrLoaded) {
   TestHfFolder model = MakeTestHfFolder("Gemma3ForCausalLM", "BF16");
   model.Set("rope_scaling", R"({"rope_type":"linear","factor":8.0})");
+  if (GetParam().quantise != nullptr) GetParam().quantise(model);
   const std::vector<uint8_t> tensors = model.tensors.Build();
   std::map<std::string, std::string> good;
   good["config.json"] = model.config;
@@ -158,18 +174,26 @@ TEST_P(FolderMutations, AreRefusedInOneSentenceOrLoaded) {
     if (status.ok()) {
       status = FindWeights((*folder)->tensors(), (*folder)->config().config).status();
     }
-    Judge(status, peak.bytes(), size, fmt::format("{} seed {}", GetParam().file, seed), tally);
+    const size_t most = peak.bytes();
+    if (status.ok()) status = MakeAllRows((*folder)->tensors());
+    Judge(status, most, size, fmt::format("{} seed {}", GetParam().file, seed), tally);
   }
   EXPECT_GT(tally.refused, kFilesEach / 4);
   EXPECT_GT(tally.loaded, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, FolderMutations,
-                         ::testing::Values(FolderCase{"Config", "config.json", 1000},
-                                           FolderCase{"Tensors", "model.safetensors", 4000},
-                                           FolderCase{"Index", "model.safetensors.index.json",
-                                                      1000}),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Files, FolderMutations,
+    ::testing::Values(FolderCase{"Config", "config.json", 1000},
+                      FolderCase{"Tensors", "model.safetensors", 4000},
+                      FolderCase{"GptqConfig", "config.json", 1000, QuantiseAsGptq},
+                      FolderCase{"GptqTensors", "model.safetensors", 6000, QuantiseAsGptq},
+                      FolderCase{"PackedConfig", "config.json", 1000, QuantiseAsPacked},
+                      FolderCase{"PackedTensors", "model.safetensors", 6000, QuantiseAsPacked},
+                      FolderCase{"Fp8Tensors", "model.safetensors", 6000, QuantiseAsFp8},
+                      FolderCase{"AwqTensors", "model.safetensors", 6000, QuantiseAsAwq},
+                      FolderCase{"Index", "model.safetensors.index.json", 1000}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace sluice

@@ -14,11 +14,14 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "model/convert.h"
 #include "model/linear_loader.h"
+#include "model/model_file.h"
 #include "model/weight_source.h"
 #include "model/weights.h"
 #include "tests/model/logit_golden.h"
 #include "tests/model/simple_ops.h"
+#include "tests/model/test_hf_folder.h"
 
 namespace sluice {
 namespace {
@@ -113,6 +116,20 @@ double Bound(DType dtype, const FolderCase& folder, const Sample& sample, double
     default:  // the product of a code and its scale, in the golden and here
       return value * 0x1p-23;
   }
+}
+
+// A tokenizer that a GGUF file can hold.
+void GiveTokens(int32_t count, ModelInfo& info) {
+  TokenizerData& t = info.tokenizer;
+  t.model = "gpt2";
+  t.pre_tokenizer = "smollm";
+  for (int i = 0; i < count; ++i) t.tokens.push_back(fmt::format("t{}", i));
+  t.types.assign(static_cast<size_t>(count), TokenType::kNormal);
+  t.merges = {"t 1"};
+  t.bos = 1;
+  t.eos = 2;
+  info.name = "tiny";
+  info.eos_ids = {2};
 }
 
 class QuantisedFolders : public ::testing::TestWithParam<FolderCase> {
@@ -229,6 +246,35 @@ TEST_P(QuantisedFolders, LoadingCountsAndReleasesWhatItUses) {
     }
   }
   EXPECT_EQ(released, stored);
+}
+
+// The same blocks under another name, so that logits differ by the order of float32 sums at most:
+// the heads of a llama's file have their elements in another order.
+TEST_P(QuantisedFolders, TheGgufFileHasTheSameTypesAndLogits) {
+  const TemporaryFolder dir;
+  const ModelConfig config = folder_->config().config;
+  ModelFile model;
+  model.config = config;
+  model.weights = views_;
+  model.folder = std::move(folder_);
+  GiveTokens(config.vocab_size, model.info);
+  const std::string path = dir.path() / "out.gguf";
+  const absl::Status made = ConvertToGguf(model, path, {.threads = 2});
+  ASSERT_TRUE(made.ok()) << made;
+  const auto gguf = ModelFile::Open(path);
+  ASSERT_TRUE(gguf.ok()) << gguf.status();
+  for (const ModelTensor& tensor : gguf->tensors().tensors) {
+    const ModelTensor* source = model.tensors().Find(tensor.name);
+    if (source == nullptr) continue;  // experts stand together in GGUF
+    EXPECT_EQ(tensor.dtype, source->dtype) << tensor.name;
+    EXPECT_EQ(tensor.num_bytes, source->num_bytes) << tensor.name;
+  }
+  SimpleOps ops, gguf_ops;
+  LogitGolden expected = golden_;
+  expected.logits = LogitsInOneBatch(golden_, config, views_, ops);
+  EXPECT_LE(
+      RelativeError(expected, LogitsInOneBatch(golden_, gguf->config, gguf->weights, gguf_ops)),
+      kExact);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, QuantisedFolders, ::testing::ValuesIn(kFolders),
