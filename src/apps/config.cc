@@ -210,8 +210,10 @@ const std::vector<Setting>& Settings() {
        {},
        true},
       {"quantize", &C::quantize,
-       "Round F32, F16 and BF16 matrices to this type at load, the head to Q8_0; embedding, norms "
-       "and the experts' router stay. Empty: weights stay as they are",
+       "Round F32, F16 and BF16 matrices to this type at load, the head (and an embedding that is "
+       "also the head) to Q8_0; other embeddings, norms and the experts' router stay. Empty: "
+       "weights "
+       "stay as they are",
        0, 0, "|q8_0|q4_0|q4_1", true},
       {"embedding-pooling", &C::embedding_pooling,
        "Make a decoder model an embedding model: the vector is the state of its last or first "

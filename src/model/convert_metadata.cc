@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "model/gguf_config.h"
 #include "model/gguf_encoder.h"
 #include "model/hf_rope.h"
 
@@ -44,6 +45,20 @@ DType MainType(const TensorTable& table) {
 
 uint32_t U32(int32_t value) { return static_cast<uint32_t>(value); }
 
+// One flag a layer, where the family's own pattern is another.
+void WriteWindows(const ModelConfig& c, const std::string& p, GgufWriter& w) {
+  const auto window = std::ranges::max_element(c.windows);
+  if (window == c.windows.end()) return;
+  w.Set(p + "attention.sliding_window", U32(*window));
+  if (c.windows == ImpliedWindows(c.architecture, c.num_layers, *window)) return;
+  std::string flags;
+  for (const int32_t of_layer : c.windows) flags.push_back(of_layer > 0 ? '\1' : '\0');
+  w.Set(p + "attention.sliding_window_pattern", GgufValue{.type = GgufType::kArray,
+                                                          .element_type = GgufType::kBool,
+                                                          .count = flags.size(),
+                                                          .bytes = flags});
+}
+
 void WriteSizes(const ModelConfig& c, const std::string& p, GgufWriter& w) {
   w.Set(p + "context_length", U32(c.max_context));
   w.Set(p + "embedding_length", U32(c.model_dim));
@@ -59,8 +74,7 @@ void WriteSizes(const ModelConfig& c, const std::string& p, GgufWriter& w) {
   if (c.attention_scale != usual_scale) w.Set(p + "attention.scale", c.attention_scale);
   if (c.attention_softcap != 0) w.Set(p + "attn_logit_softcapping", c.attention_softcap);
   if (c.final_softcap != 0) w.Set(p + "final_logit_softcapping", c.final_softcap);
-  const auto window = std::ranges::max_element(c.windows);
-  if (window != c.windows.end()) w.Set(p + "attention.sliding_window", U32(*window));
+  WriteWindows(c, p, w);
   if (c.moe.num_experts == 0) return;
   w.Set(p + "expert_count", U32(c.moe.num_experts));
   w.Set(p + "expert_used_count", U32(c.moe.num_used));

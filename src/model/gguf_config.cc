@@ -134,6 +134,9 @@ absl::Status ReadAttention(const GgufFile& file, const std::string& prefix, cons
   return absl::OkStatus();
 }
 
+// All layers but each period-th; 0: all.
+bool HasWindow(int32_t layer, int64_t period) { return period == 0 || (layer + 1) % period != 0; }
+
 // Which layers have a window: the file's flags by layer or its period, else the family's period.
 absl::Status ReadWindows(const GgufFile& file, const std::string& prefix, const Family& family,
                          ModelConfig& c) {
@@ -153,8 +156,8 @@ absl::Status ReadWindows(const GgufFile& file, const std::string& prefix, const 
     ASSIGN_OR_RETURN(period, file.GetIntOr(pattern_key, 0, kMaxLayers, period));
   }
   for (int32_t l = 0; l < c.num_layers; ++l) {
-    const bool has_window = by_layer ? pattern->bytes[static_cast<size_t>(l)] != 0
-                                     : period == 0 || (l + 1) % period != 0;
+    const bool has_window =
+        by_layer ? pattern->bytes[static_cast<size_t>(l)] != 0 : HasWindow(l, period);
     c.windows.push_back(has_window ? static_cast<int32_t>(window) : 0);
   }
   return absl::OkStatus();
@@ -243,6 +246,17 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufFile& file) {
       ReadGgufRope(file, prefix, {family.rope_interleaved, family.window_rope_theta}, c));
   RETURN_IF_ERROR(ReadVocab(file, prefix, c));
   return c;
+}
+
+std::vector<int32_t> ImpliedWindows(std::string_view architecture, int32_t num_layers,
+                                    int32_t window) {
+  const auto* family = std::ranges::find(kFamilies, architecture, &Family::name);
+  const int32_t period = family != std::end(kFamilies) ? family->window_period : 0;
+  std::vector<int32_t> windows;
+  for (int32_t l = 0; l < num_layers; ++l) {
+    windows.push_back(HasWindow(l, period) ? window : 0);
+  }
+  return windows;
 }
 
 }  // namespace sluice

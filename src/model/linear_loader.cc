@@ -98,7 +98,14 @@ int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
       for (const WeightView& view : *experts) add(view, LinearRole::kPlain);
     }
   }
-  add(weights.head.data != nullptr ? weights.head : weights.token_embd, LinearRole::kHead);
+  if (weights.head.data != nullptr) {
+    add(weights.head, LinearRole::kHead);
+    return bytes;
+  }
+  add(weights.token_embd, LinearRole::kHead);
+  // Rounded, the table has memory of its own, too.
+  const WeightView& table = weights.token_embd;
+  if (RoundedType(table, LinearRole::kHead, quantise) != table.dtype) add(table, LinearRole::kHead);
   return bytes;
 }
 

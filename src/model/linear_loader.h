@@ -19,7 +19,8 @@ namespace sluice {
 
 struct LoadOptions {
   // Matrices of F32, F16 and BF16 are rounded to this type, the head to Q8_0, when their columns
-  // are whole blocks. The embedding, vectors and the experts' router stay as they are.
+  // are whole blocks. Vectors, the experts' router and an embedding that is not also the head stay
+  // as they are.
   std::optional<DType> quantise;
   int32_t threads = 1;  // for the rounding
   // Called for each part that is packed: its bytes are not needed any more.

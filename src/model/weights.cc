@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "model/linear_loader.h"
+#include "model/quantise.h"
 #include "model/rope.h"
 
 namespace sluice {
@@ -77,6 +78,25 @@ absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, const ModelConfi
   return layer;
 }
 
+// An embedding that is also the head is rounded as one with it: what is looked up is then what a
+// file made by `model convert` holds.
+absl::StatusOr<WeightView> RoundTied(const WeightView& table, const LoadOptions& options,
+                                     Ops& ops) {
+  WeightView rounded{RoundedType(table, LinearRole::kHead, options.quantise), table.rows,
+                     table.cols};
+  if (rounded.dtype == table.dtype) return table;
+  const int64_t bytes = rounded.rows * rounded.row_bytes();
+  ASSIGN_OR_RETURN(void* memory, ops.Allocate(bytes));
+  RETURN_IF_ERROR(
+      QuantiseRows(table, rounded.dtype, options.threads, static_cast<uint8_t*>(memory)));
+  rounded.data = memory;
+  if (options.release) {
+    options.release({static_cast<const uint8_t*>(table.data),
+                     static_cast<size_t>(table.rows * table.row_bytes())});
+  }
+  return rounded;
+}
+
 absl::StatusOr<RopeParams> LoadRope(const RopeConfig& rope, int32_t max_positions, Ops& ops) {
   const RopeTable table = MakeRopeTable(rope, max_positions);
   const auto size = static_cast<int64_t>(table.cos.size());
@@ -96,7 +116,11 @@ absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig&
     ASSIGN_OR_RETURN(weights.layers.emplace_back(), LoadLayer(layer, config, linears, ops));
   }
   ASSIGN_OR_RETURN(weights.output_norm, ops.LoadVector(views.output_norm));
-  const WeightView& head = views.head.data != nullptr ? views.head : views.token_embd;
+  const bool tied = views.head.data == nullptr;
+  if (tied) {
+    ASSIGN_OR_RETURN(weights.token_embd, RoundTied(views.token_embd, options, ops));
+  }
+  const WeightView& head = tied ? weights.token_embd : views.head;
   ASSIGN_OR_RETURN(weights.head, linears.Load({&head, 1}, LinearRole::kHead));
   ASSIGN_OR_RETURN(weights.rope, LoadRope(config.rope, max_positions, ops));
   weights.window_rope = weights.rope;

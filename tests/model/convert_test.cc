@@ -232,7 +232,7 @@ TEST(Convert, TokensOfCharactersGetScoresFromTheirMerges) {
   EXPECT_EQ((*scores)[20], -3);
 }
 
-TEST(Convert, WhatGgufCannotSayIsRefusedAndLeavesNothing) {
+TEST(Convert, CarriesAnyPatternOfWindows) {
   const TemporaryFolder dir;
   TestHfFolder folder = MakeTestHfFolder("Gemma2ForCausalLM");
   folder.Set("layer_types", R"(["full_attention","sliding_attention"])");  // the wrong way round
@@ -240,8 +240,21 @@ TEST(Convert, WhatGgufCannotSayIsRefusedAndLeavesNothing) {
   const auto model = OpenFolder(dir.path());
   ASSERT_TRUE(model.ok()) << model.status();
   const absl::Status made = ConvertToGguf(*model, dir.path() / "out.gguf", {});
+  ASSERT_TRUE(made.ok()) << made;
+  const auto back = ModelFile::Open(dir.path() / "out.gguf");
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->config.windows, model->config.windows);
+}
+
+TEST(Convert, WhatGgufCannotSayIsRefusedAndLeavesNothing) {
+  const TemporaryFolder dir;
+  MakeTestHfFolder("Gemma2ForCausalLM").Write(dir.path());
+  auto model = OpenFolder(dir.path());
+  ASSERT_TRUE(model.ok()) << model.status();
+  model->config.embedding_scale = 3;
+  const absl::Status made = ConvertToGguf(*model, dir.path() / "out.gguf", {});
   EXPECT_EQ(made.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(made.message()), HasSubstr("no keys for this model's attention windows"));
+  EXPECT_THAT(std::string(made.message()), HasSubstr("no keys for this model's embedding scale"));
   EXPECT_EQ(FilesIn(dir.path()), 2U);
 }
 
