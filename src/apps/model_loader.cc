@@ -173,6 +173,12 @@ std::optional<Pooling> PoolingOf(const Config& config, const ModelFile& file) {
   return config.embedding_pooling.empty() ? file.pooling : std::nullopt;
 }
 
+// How the file's weights were quantised by their maker, where a configuration says so.
+std::string QuantisationOf(const ModelFile& file) {
+  if (file.folder == nullptr || !file.folder->config().quantisation.has_value()) return "none";
+  return file.folder->config().quantisation->summary;
+}
+
 std::string ServedName(const Config& config, const ModelInfo& info) {
   return config.served_model_name.empty() ? info.name : config.served_model_name;
 }
@@ -286,6 +292,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
       {{"model", model->info.name},
        {"backend", "cpu"},
        {"isa", CpuIsaName(isa_)},
+       {"quantization", QuantisationOf(*file)},
        {"kv_blocks", kv.num_blocks},
        {"max_model_len", kv.max_model_len}});
   return model;

@@ -63,6 +63,24 @@ def families() -> str:
     return out
 
 
+def quantised_folders() -> str:
+    found: dict[str, dict[str, str]] = {}
+    for case in run("test_model", "*QuantisedFolders*")[0].iter("testcase"):
+        test, _, name = case.get("name", "").partition("/")
+        for value in case.iter("property"):
+            key = "kernels" if "CpuBackend" in test else value.get("name", "")
+            found.setdefault(name, {})[key] = value.get("value", "")
+    out = "| golden | class | quantised as | becomes | textbook ops | CPU kernels |\n|---|---|---|---|---|---|\n"
+    for name, values in found.items():
+        config = json.loads((GOLDEN / "quantised" / name / "config.json").read_text())
+        order = ", act-order" if "actorder" in name else ""
+        out += (
+            f"| `{name}` | {config['architectures'][0]} | {values['summary']}{order} | {values['becomes']} "
+            f"| {float(values['relative_error']):.0e} | {float(values['kernels']):.1e} |\n"
+        )
+    return out
+
+
 def real_models() -> str:
     printed = run("test_golden", "*TeacherForced*:Greedy*")[1]
     blocks = re.findall(r"TeacherForced\.\S+/(\w+)\n.*?all: mean KL >= (\S+), top-1 agreement (\S+) %", printed, re.S)
@@ -107,6 +125,17 @@ F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_
 bound of a double-precision loop, equal bits in every form (`tests/kernels/linear_test.cc`). `--quantize q8_0|q4_0|q4_1` rounds float weights at load, byte for byte as the `gguf`
 package does.
 
+## Quantised folders
+
+Hugging Face folders with `quantization_config`: `fp8` (e4m3; blocks, rows or tensors), `compressed-tensors` (`float-quantized`, `int-quantized`, `naive-quantized`,
+`pack-quantized` with 4 or 8 bits, mixtures), `awq` (gemm, 4 bits), `gptq` (4 or 8 bits, formats 1 and 2, act-order). A matrix keeps its codes where a block of 32 has one scale,
+else its numbers are rounded as `src/model/hf_quantised_matrix.h` says; formats of activations and of the KV cache are not used. Experts too; embeddings not. Another method is
+refused by name.
+
+Tiny folders written by `tests/golden/make_quantised_folders.py` with the formats' own packages, against `transformers` in float32 on what those packages dequantise
+(`tests/model/quantised_folders_test.cc`); errors as above. The CPU kernels round activations to 8 bits for Q types.
+
+{quantised_folders()}
 ## Tokenizers
 
 Id for id equal to the `tokenizers` package on 21,673 strings each ({len(tokenizers)} kinds): {", ".join(f"`{n}`" for n in tokenizers)};
@@ -118,7 +147,7 @@ and the real vocabularies of SmolLM2 (5,673 strings), Gemma3-270M and MiniLM.
 
 ## Not served yet
 
-FP8, compressed-tensors, AWQ and GPTQ folders; encoders in GGUF files; decoders that pool by mean; GGUF files in several parts.
+bitsandbytes and other methods of quantised folders; GPTQ of 2 and 3 bits; encoders in GGUF files; decoders that pool by mean; GGUF files in several parts.
 """
     (ROOT / "docs/models.md").write_text(text)
 

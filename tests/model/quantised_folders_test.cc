@@ -2,6 +2,7 @@
 // (tests/golden/make_quantised_folders.py): single weights, logits, and what becomes of both on the
 // way to GGUF.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
@@ -166,6 +168,10 @@ TEST_P(QuantisedFolders, EveryWeightIsTheOthersWithinTheBoundOfItsType) {
   for (const ModelTensor& tensor : folder_->tensors().tensors)
     quantised += tensor.source != nullptr;
   EXPECT_EQ(quantised, matrices.size());
+  std::vector<std::string_view> types;
+  for (const DType type : GetParam().types) types.push_back(GetDTypeInfo(type).name);
+  RecordProperty("becomes", fmt::format("{}", fmt::join(types, ", ")));
+  RecordProperty("summary", folder_->config().quantisation->summary);
   for (const Matrix& matrix : matrices) {
     SCOPED_TRACE(matrix.name);
     const ModelTensor* tensor = folder_->tensors().Find(matrix.name);
