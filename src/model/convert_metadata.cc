@@ -204,7 +204,7 @@ bool SameMoe(const MoeConfig& a, const MoeConfig& b) {
 
 void CopyMetadata(const GgufFile& file, std::optional<DType> quantise, GgufWriter& writer) {
   for (const GgufMetadata& entry : file.metadata()) {
-    const bool of_tensors = entry.key == "general.alignment" ||
+    const bool of_tensors = entry.key == "general.alignment" || entry.key.starts_with("split.") ||
                             (quantise.has_value() && (entry.key == "general.file_type" ||
                                                       entry.key == "general.quantization_version"));
     if (!of_tensors) writer.Set(entry.key, entry.value);

@@ -69,6 +69,7 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path
   auto file = std::unique_ptr<GgufFile>(new GgufFile(mapped.bytes(), path));
   file->mapping_ = std::move(mapped);
   RETURN_IF_ERROR(GgufParser(*file).Run());
+  RETURN_IF_ERROR(file->OpenOtherParts());
   return file;
 }
 

@@ -71,7 +71,12 @@ class GgufFile {
 
   [[nodiscard]] const std::string& name() const { return table_.source; }
   [[nodiscard]] uint32_t version() const { return version_; }
-  [[nodiscard]] int64_t num_bytes() const { return static_cast<int64_t>(bytes_.size()); }
+  [[nodiscard]] int64_t num_bytes() const {  // of all parts
+    int64_t bytes = static_cast<int64_t>(bytes_.size());
+    for (const auto& part : other_parts_) bytes += part->num_bytes();
+    return bytes;
+  }
+  [[nodiscard]] int64_t num_parts() const { return static_cast<int64_t>(other_parts_.size()) + 1; }
   [[nodiscard]] std::span<const uint8_t> header() const {
     return bytes_.first(header_bytes_);
   }  // all before the data
@@ -80,7 +85,10 @@ class GgufFile {
   }  // ascending by key
   [[nodiscard]] const TensorTable& tensors() const { return table_; }
   // See MappedFile; nothing for a file from Parse.
-  void ReleasePages(std::span<const uint8_t> part) const { mapping_.ReleasePages(part); }
+  void ReleasePages(std::span<const uint8_t> bytes) const {
+    mapping_.ReleasePages(bytes);
+    for (const auto& part : other_parts_) part->ReleasePages(bytes);
+  }
 
   // nullptr: not there.
   [[nodiscard]] const GgufValue* Find(std::string_view key) const;
@@ -114,6 +122,8 @@ class GgufFile {
   friend class GgufParser;
   GgufFile(std::span<const uint8_t> bytes, std::string name)
       : bytes_(bytes), table_{std::move(name), {}} {}
+  absl::Status OpenOtherParts();  // if there are any
+  absl::Status OpenPart(const std::string& path, int64_t part, int64_t count);
   [[nodiscard]] absl::StatusOr<const GgufValue*> Need(std::string_view key) const;
   [[nodiscard]] absl::StatusOr<const GgufValue*> NeedArray(std::string_view key,
                                                            uint64_t max_count) const;
@@ -123,7 +133,8 @@ class GgufFile {
   uint32_t version_ = 0;
   size_t header_bytes_ = 0;
   std::vector<GgufMetadata> metadata_;
-  TensorTable table_;
+  TensorTable table_;  // of all parts
+  std::vector<std::unique_ptr<GgufFile>> other_parts_;
 };
 
 }  // namespace sluice

@@ -56,12 +56,6 @@ absl::StatusOr<Family> FindFamily(const GgufFile& file, std::string_view archite
         fmt::format("{}: architecture '{}' is not supported; supported: {}", file.name(),
                     QuoteForMessage(architecture), fmt::join(names, ", ")));
   }
-  ASSIGN_OR_RETURN(const int64_t parts, file.GetIntOr("split.count", 0, 65535, 1));
-  if (parts > 1) {
-    return absl::UnimplementedError(
-        fmt::format("{}: one of {} parts of a split model; only whole files are supported",
-                    file.name(), parts));
-  }
   return *family;
 }
 
@@ -183,6 +177,12 @@ absl::Status ReadMoe(const GgufFile& file, const std::string& prefix, const Fami
         fmt::format("{}: key '{}expert_gating_func' is {}; supported: "
                     "{} (softmax)",
                     file.name(), prefix, gating, kSoftmax));
+  }
+  const std::string scale_key = prefix + "expert_weights_scale";
+  ASSIGN_OR_RETURN(const double scale, file.GetFloatOr(scale_key, 0, 1e6, 1));
+  if (scale != 0 && scale != 1) {  // 0: none, as its writers mean it
+    return absl::UnimplementedError(
+        fmt::format("{}: key '{}' is {}; supported: 1", file.name(), scale_key, scale));
   }
   ASSIGN_OR_RETURN(c.moe.renormalise,
                    file.GetBoolOr(prefix + "expert_weights_norm", family.moe_renormalises));

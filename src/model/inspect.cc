@@ -108,10 +108,11 @@ std::string Origin(const ModelFile& model) {
   }
   const GgufFile& file = *model.gguf;
   return fmt::format(
-      "file             {}\nformat           GGUF {}, {}, hash {}\n"
+      "file             {}\nformat           GGUF {}{}, {}, hash {}\n"
       "name             {}\nlicense          {}\n",
-      file.name(), file.version(), Bytes(file.num_bytes()), hash, TextOf(file, "general.name"),
-      TextOf(file, "general.license"));
+      file.name(), file.version(),
+      file.num_parts() > 1 ? fmt::format(" in {} files", file.num_parts()) : "",
+      Bytes(file.num_bytes()), hash, TextOf(file, "general.name"), TextOf(file, "general.license"));
 }
 
 }  // namespace

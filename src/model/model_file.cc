@@ -1,5 +1,7 @@
 #include "model/model_file.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -78,6 +80,11 @@ absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path) {
 }
 
 absl::StatusOr<ModelFile> ModelFile::FromGguf(std::unique_ptr<GgufFile> gguf) {
+  ASSIGN_OR_RETURN(const int64_t parts, gguf->GetIntOr("split.count", 0, 65535, 1));
+  if (parts > gguf->num_parts()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{}: one of {} parts of a model; the others are not there", gguf->name(), parts));
+  }
   if (IsGgufEncoder(*gguf)) return OpenGgufEncoder(std::move(gguf));
   ModelFile model;
   ASSIGN_OR_RETURN(model.config, ReadGgufConfig(*gguf));

@@ -1,4 +1,5 @@
-"""Writes tests/golden/gguf: the tiny BERT goldens as GGUF files, by the gguf package, in the names and layout of llama.cpp's converter.
+"""Writes tests/golden/gguf by the gguf package: the tiny BERT goldens in the names and layout of llama.cpp's converter, and one of them
+in three parts.
 
 python tests/golden/make_gguf.py   (pip install gguf safetensors numpy)
 """
@@ -39,10 +40,11 @@ def add_tokenizer(writer, folder):
     writer.add_uint32("tokenizer.ggml.cls_token_id", words.index("[CLS]"))
 
 
-def bert(name, matrices, pooling):
+def bert(name, matrices, pooling, parts=1):
     folder = GOLDEN / "families" / name
     config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(OUT / f"{name}.gguf", "bert")
+    path = OUT / ("in-parts.gguf" if parts > 1 else f"{name}.gguf")
+    writer = gguf.GGUFWriter(path, "bert", split_max_tensors=13 if parts > 1 else 0)
     writer.add_name(name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -76,3 +78,4 @@ if __name__ == "__main__":
     bert("bert-mean", gguf.GGMLQuantizationType.F16, gguf.PoolingType.MEAN)
     bert("bert-cls", gguf.GGMLQuantizationType.BF16, gguf.PoolingType.CLS)
     bert("bert-score", gguf.GGMLQuantizationType.F32, gguf.PoolingType.RANK)
+    bert("bert-mean", gguf.GGMLQuantizationType.F16, gguf.PoolingType.MEAN, parts=3)

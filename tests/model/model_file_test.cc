@@ -116,6 +116,20 @@ const Hostile kHostile[] = {
     {"SplitModel", [](TestGguf& f) { f.SetU32("split.count", 3); }, "one of 3 parts"},
     {"ExpertsWithoutTheirChoice", [](TestGguf& f) { f.SetU32("llama.expert_count", 8); },
      "'llama.expert_used_count' is missing"},
+    {"ScaledExperts",
+     [](TestGguf& f) {
+       f.SetU32("llama.expert_count", 4);
+       f.SetU32("llama.expert_used_count", 2);
+       f.SetF32("llama.expert_weights_scale", 2.5F);
+     },
+     "key 'llama.expert_weights_scale' is 2.5; supported: 1"},
+    {"ExpertsBySigmoid",
+     [](TestGguf& f) {
+       f.SetU32("llama.expert_count", 4);
+       f.SetU32("llama.expert_used_count", 2);
+       f.SetU32("llama.expert_gating_func", 2);
+     },
+     "key 'llama.expert_gating_func' is 2; supported: 1 (softmax)"},
     {"OneExpert", [](TestGguf& f) { f.SetU32("llama.expert_count", 1); },
      "'llama.expert_count' is 1; a mixture has at least 2"},
     {"MoreExpertsUsedThanThere",

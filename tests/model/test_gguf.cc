@@ -6,6 +6,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "model/mapped_file.h"
 
 namespace sluice {
 
@@ -56,7 +57,9 @@ void TestGguf::RemoveTensor(std::string_view name) {
 }
 
 TestGguf ReadTestGguf(const std::string& path) {
-  const auto file = GgufFile::Open(path);
+  const auto mapped = MappedFile::Open(path);
+  SLUICE_CHECK(mapped.ok(), "{}", std::string(mapped.status().message()));
+  const auto file = GgufFile::Parse(mapped->bytes(), path);  // this file, whatever its other parts
   SLUICE_CHECK(file.ok(), "{}", std::string(file.status().message()));
   TestGguf out;
   for (const GgufMetadata& entry : (*file)->metadata()) {
