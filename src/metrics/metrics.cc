@@ -9,6 +9,8 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -189,11 +191,42 @@ class Metrics::Page {
     }
   }
 
+  void AddModel(const std::string& model) {
+    const std::lock_guard lock(mutex_);
+    ++owners_[model];
+  }
+  // The last owner's series leave the page: their pointers end here.
+  void DropModel(const std::string& model) {
+    const std::lock_guard lock(mutex_);
+    if (--owners_[model] > 0) return;
+    owners_.erase(model);
+    for (const Definition& def : kTable) {
+      for (const Family& family : {families[def.id], aliases[def.id]}) {
+        if (family.counter) DropSeries(*family.counter, model);
+        if (family.gauge) DropSeries(*family.gauge, model);
+        if (family.histogram) DropSeries(*family.histogram, model, Ladder(1, 1));
+      }
+    }
+  }
+
   prometheus::Registry registry;
   std::array<Family, kNumMetrics> families, aliases;
   OrphanAudit orphans;
 
  private:
+  // Add gives the series that is there already; `unused` is what a new one would be made of.
+  template <class T, class... Unused>
+  static void DropSeries(prometheus::Family<T>& family, const std::string& model,
+                         const Unused&... unused) {
+    for (const prometheus::MetricFamily& collected : family.Collect()) {
+      for (const prometheus::ClientMetric& series : collected.metric) {
+        prometheus::Labels labels;
+        for (const auto& label : series.label) labels.emplace(label.name, label.value);
+        if (labels["model_name"] == model) family.Remove(&family.Add(labels, unused...));
+      }
+    }
+  }
+
   void Register(const Definition& def, const char* name, Family* family) {
     switch (def.type) {
       case Type::kCounter:
@@ -208,6 +241,9 @@ class Metrics::Page {
         break;
     }
   }
+
+  std::mutex mutex_;
+  std::map<std::string, int> owners_;  // Metrics by model name; a name may be loaded anew meanwhile
 };
 
 // One model's series.
@@ -216,6 +252,7 @@ class Metrics::Impl {
   using Labels = prometheus::Labels;
 
   Impl(std::string model, Page& page, bool first) : model_(std::move(model)), page_(page) {
+    page_.AddModel(model_);
     for (const Definition& def : kTable) {
       if (*def.labels != '\0' || (OfProcess(def.id) && !first)) continue;
       // Unlabelled series exist from the start: a scraper sees 0, not nothing. Looked up once:
@@ -224,6 +261,10 @@ class Metrics::Impl {
       unlabelled_aliases_[def.id] = Find(page.aliases[def.id], def, {});
     }
   }
+
+  ~Impl() { page_.DropModel(model_); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   void Add(Id id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.counter->Increment(value); });

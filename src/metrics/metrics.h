@@ -46,7 +46,8 @@ class Metrics {
   ~Metrics();
 
   // Another model of this process: its series join this page, the audit is shared. Facts of the
-  // process (front ends, readiness, build) stay with the first. May outlive the first.
+  // process (front ends, readiness, build) stay with the first. May outlive the first. The series
+  // of a name leave the page with the last Metrics of that name.
   [[nodiscard]] std::unique_ptr<Metrics> ForModel(std::string model) const;
 
   OrphanAudit& orphans;

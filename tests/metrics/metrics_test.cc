@@ -59,6 +59,19 @@ TEST(Metrics, ModelsShareAPageAndAnAuditButNoSeries) {
   EXPECT_THAT(page, Not(HasSubstr("sluice_orphaned_requests{model_name=\"b\"}")));
 }
 
+TEST(Metrics, AModelsSeriesLeaveThePageWithItsLastOwner) {
+  const Metrics first("a", "vllm");
+  std::unique_ptr<Metrics> one = first.ForModel("b"), two = first.ForModel("b");
+  one->ObserveTtft(absl::Seconds(1));
+  one->ObserveEnd(FinishReason::kLength, absl::Seconds(1), {});
+  one.reset();
+  two->CountOutputTokens(2);
+  EXPECT_THAT(first.Render(), HasSubstr("sluice_output_tokens_total{model_name=\"b\"} 2\n"));
+  two.reset();
+  EXPECT_THAT(first.Render(), Not(HasSubstr("model_name=\"b\"")));
+  EXPECT_THAT(first.Render(), HasSubstr("vllm:generation_tokens_total{model_name=\"a\"} 0\n"));
+}
+
 TEST(Metrics, EveryDefinitionIsDocumented) {
   const Metrics metrics("m", "");
   const std::string table = Metrics::DocumentationTable(), page = metrics.Render();
