@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/cpu_ops.h"
 #include "model/convert.h"
+#include "model/inspect.h"
 #include "model/linear_loader.h"
 #include "model/model_file.h"
 #include "model/weight_source.h"
@@ -254,6 +255,23 @@ TEST_P(QuantisedFolders, LoadingCountsAndReleasesWhatItUses) {
   EXPECT_EQ(released, stored);
 }
 
+TEST_P(QuantisedFolders, RoundingAtLoadTakesWhatBecameFloats) {
+  const auto ops = CreateCpuOps({.threads = 1});
+  ASSERT_TRUE(ops.ok()) << ops.status();
+  int64_t expected = views_.token_embd.rows * views_.token_embd.cols / 32 * 34;  // the tied head
+  for (const ModelTensor& tensor : folder_->tensors().tensors) {
+    const bool router = tensor.name.find("ffn_gate_inp") != std::string_view::npos;
+    if (tensor.num_dims != 2 || tensor.name == "token_embd.weight") continue;
+    const bool floats = GetDTypeInfo(tensor.dtype).block_elements == 1 && !router;
+    expected += floats ? tensor.dims[0] * tensor.dims[1] / 32 * 34 : tensor.num_bytes;
+  }
+  const int64_t table = views_.token_embd.rows * views_.token_embd.cols / 32 * 34;
+  EXPECT_EQ(LinearBytes(views_, DType::kQ8_0), expected + table);
+  const LoadOptions load{.quantise = DType::kQ8_0, .threads = 2};
+  const auto weights = LoadWeights(views_, folder_->config().config, 64, load, **ops);
+  EXPECT_TRUE(weights.ok()) << weights.status();
+}
+
 // The same blocks under another name, so that logits differ by the order of float32 sums at most:
 // the heads of a llama's file have their elements in another order.
 TEST_P(QuantisedFolders, TheGgufFileHasTheSameTypesAndLogits) {
@@ -264,6 +282,9 @@ TEST_P(QuantisedFolders, TheGgufFileHasTheSameTypesAndLogits) {
   model.weights = views_;
   model.folder = std::move(folder_);
   GiveTokens(config.vocab_size, model.info);
+  EXPECT_NE(InspectModel(model, 64, 4)
+                .find("quantization     " + model.folder->config().quantisation->summary),
+            std::string::npos);
   const std::string path = dir.path() / "out.gguf";
   const absl::Status made = ConvertToGguf(model, path, {.threads = 2});
   ASSERT_TRUE(made.ok()) << made;
