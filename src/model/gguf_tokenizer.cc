@@ -79,6 +79,14 @@ absl::Status ReadFlags(const GgufFile& file, const Defaults& defaults, Tokenizer
   return absl::OkStatus();
 }
 
+// Of these families' files many leave out the flag for bos and mean that it is set.
+bool BeginsTexts(std::string_view pre_tokenizer) {
+  constexpr std::string_view kNames[] = {"llama3",  "llama-v3",    "llama-bpe", "tekken",
+                                         "falcon3", "falcon-h1",   "pixtral",   "midm-2.0",
+                                         "lfm2",    "jina-v5-nano"};
+  return std::ranges::find(kNames, pre_tokenizer) != std::end(kNames);
+}
+
 void FindUnknown(TokenizerData& data) {
   if (data.unknown >= 0) return;
   const auto found = std::ranges::find(data.types, TokenType::kUnknown);
@@ -227,7 +235,7 @@ absl::StatusOr<TokenizerData> ReadGgufTokenizer(const GgufFile& file, int32_t vo
   } else if (data.model == "bert") {
     RETURN_IF_ERROR(DescribeWordPiece(file, vocab_size, data));
   } else {
-    RETURN_IF_ERROR(ReadFlags(file, {false, false, false}, data));
+    RETURN_IF_ERROR(ReadFlags(file, {BeginsTexts(data.pre_tokenizer), false, false}, data));
   }
   return data;
 }

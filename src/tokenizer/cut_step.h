@@ -44,6 +44,8 @@ struct CutStep {
   bool marks_are_letters = false;  // kLlama3: \p{M} counts as \p{L} inside words
   bool symbols_end_lines = true;   // kLlama3: line ends stay with the symbols before them
 
+  bool cuts_contractions = true;  // kLlama3: 's, 't, ... are words of their own
+
   friend bool operator==(const CutStep&, const CutStep&) = default;
 };
 

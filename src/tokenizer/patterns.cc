@@ -18,6 +18,8 @@ constexpr CutStep kQwen35Words = {
     .kind = CutKind::kLlama3, .max_digits = 1, .marks_are_letters = true};
 constexpr CutStep kSeedCoderWords = {
     .kind = CutKind::kLlama3, .max_digits = 1, .symbols_end_lines = false};
+constexpr CutStep kUfakZekaWords = {
+    .kind = CutKind::kLlama3, .max_digits = 1, .cuts_contractions = false};
 constexpr CutStep Digits(int32_t max_digits) {
   return {.kind = CutKind::kDigits, .max_digits = max_digits};
 }
@@ -30,6 +32,7 @@ constexpr CutStep kLlama3Steps[] = {Llama3Words(3)};
 constexpr CutStep kQwen2Steps[] = {Llama3Words(1)};
 constexpr CutStep kQwen35Steps[] = {kQwen35Words};
 constexpr CutStep kSeedCoderSteps[] = {kSeedCoderWords};
+constexpr CutStep kUfakZekaSteps[] = {kUfakZekaWords};
 constexpr CutStep kMiniCpm5Steps[] = {Digits(3), Llama3Words(0)};
 constexpr CutStep kTekkenSteps[] = {O200kWords(1, false)};
 constexpr CutStep kO200kSteps[] = {O200kWords(3, true)};
@@ -72,17 +75,20 @@ constexpr Name kNames[] = {
     {"deepseek-v3", kDeepSeek3Steps},
     {"exaone", kDigitSteps},
     {"exaone4", kGpt2Steps},
+    {"f2llmv2", kQwen2Steps, false, true},
     {"falcon", kFalconSteps},
     {"falcon-h1", kLlama3Steps, true},
     {"falcon3", kLlama3Steps, true},
     {"gigachat", kGpt2Steps},
-    {"glm4", kLlama3Steps},
+    {"glm4", kLlama3Steps, true},
+    {"glm5", kLlama3Steps, true},
     {"gpt-4o", kO200kSteps},
     {"gpt3-finnish", kBloomSteps},
     {"granite-docling", kGpt2Steps},
     {"grok-2", kQwen2Steps},
     {"hunyuan", kQwen2Steps},
     {"hunyuan-dense", kDeepSeek3Steps},
+    {"hy_v4", kDeepSeek3Steps},
     {"jais", kGpt2Steps},
     {"jina-de", kGpt2Steps},
     {"jina-es", kGpt2Steps},
@@ -90,6 +96,8 @@ constexpr Name kNames[] = {
     {"jina-v2-code", kGpt2Steps},
     {"jina-v2-de", kGpt2Steps},
     {"jina-v2-es", kGpt2Steps},
+    {"jina-v5-nano", kLlama3Steps, true},
+    {"joyai-llm", kDeepSeek3Steps},
     {"kanana2", kO200kSteps},
     {"lfm2", kLlama3Steps, true},
     {"llada-moe", kQwen2Steps},
@@ -99,6 +107,7 @@ constexpr Name kNames[] = {
     {"llama4", kO200kSteps},
     {"megrez", kQwen2Steps},
     {"mellum", kGpt2Steps},
+    {"mellum2", kDigitSteps},
     {"midm-2.0", kLlama3Steps, true},
     {"minerva-7b", kDigitSteps},
     {"minicpm5", kMiniCpm5Steps, true},
@@ -119,8 +128,10 @@ constexpr Name kNames[] = {
     {"solar-open", kQwen2Steps},
     {"stablelm2", kQwen2Steps},
     {"starcoder", kDigitSteps},
+    {"talkie", kO200kSteps},
     {"tekken", kTekkenSteps, true},
     {"trillion", kGpt2Steps},
+    {"ufakzeka", kUfakZekaSteps},
     {"viking", kVikingSteps},
 };
 
@@ -168,6 +179,7 @@ constexpr Pattern kPatterns[] = {
     {SLUICE_CONTRACTION
      "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" SLUICE_SPACES,
      kSeedCoderWords},
+    {SLUICE_PREFIX "\\p{L}+|\\p{N}|" SLUICE_SYMBOLS SLUICE_SPACES, kUfakZekaWords},
     {SLUICE_CL100K "\\p{N}{1,3}" SLUICE_CL100K_END, Llama3Words(3)},
     {SLUICE_CL100K "\\p{N}" SLUICE_CL100K_END, Llama3Words(1)},
     {SLUICE_CASE_WORDS("") "\\p{N}|" SLUICE_PATH_SYMBOLS SLUICE_SPACES, O200kWords(1, false)},

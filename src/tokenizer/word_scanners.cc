@@ -139,8 +139,9 @@ const char* ScanGpt2(const CutStep& step, const char* p, const char* end) {
 // | ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 // marks_are_letters: [\p{L}\p{M}]+ for \p{L}+, and [^\s\p{L}\p{M}\p{N}]+.
 // symbols_end_lines = false: [^\s\p{L}\p{N}\r\n]+ without [\r\n]* after it.
+// cuts_contractions = false: without the first alternative.
 const char* ScanLlama3(const CutStep& step, const char* p, const char* end) {
-  if (*p == '\'') {
+  if (step.cuts_contractions && *p == '\'') {
     const size_t length = CaselessContractionLength(p, end);
     if (length != 0) return p + length;
   }

@@ -86,6 +86,7 @@ BYTE_LEVEL = {
                      .replace(r" ?[^\s\p{L}\p{N}]", r" ?[^\s\p{L}\p{M}\p{N}]")), byte_level()],
     "seed-coder": [split(L3.replace("{1,3}", "{1}").replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+")),
                    byte_level()],
+    "ufakzeka": [split(L3.replace("{1,3}", "").removeprefix("(?i:'s|'t|'re|'ve|'m|'ll|'d)|")), byte_level()],
     "minicpm5": [split(r"\p{N}{1,3}"), split(L3.replace("{1,3}", "+")), byte_level()],
     "tekken": [split(TEKKEN), byte_level()],
     "gpt-4o": [split(O200K), byte_level()],

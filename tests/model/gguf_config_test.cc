@@ -6,9 +6,11 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/gguf.h"
+#include "model/gguf_tokenizer.h"
 #include "tests/model/test_gguf.h"
 
 namespace sluice {
@@ -140,6 +142,21 @@ TEST(GgufConfig, YarnAndLongropeBecomeDivisorsAndMagnitude) {
   EXPECT_EQ(p->rope.long_divisors, std::vector<float>(4, 3));
   EXPECT_EQ(p->rope.original_context, 128);
   EXPECT_NEAR(p->rope.magnitude, std::sqrt(1 + std::log(4) / std::log(128)), 1e-12);
+}
+
+TEST(GgufTokenizer, SomeFamiliesBeginTextsWithBosUnlessToldOtherwise) {
+  TestGguf file = MakeTestModel();
+  for (const auto& [name, begins] :
+       {std::pair("llama-bpe", true), {"tekken", true}, {"qwen2", false}, {"gpt-2", false}}) {
+    file.SetString("tokenizer.ggml.model", "gpt2");
+    file.SetString("tokenizer.ggml.pre", name);
+    file.Remove("tokenizer.ggml.add_bos_token");
+    std::vector<uint8_t> bytes = file.Build();
+    EXPECT_EQ(ReadGgufTokenizer(**GgufFile::Parse(bytes, "f"), 48)->add_bos, begins) << name;
+    file.SetBool("tokenizer.ggml.add_bos_token", begins ? 0 : 1);
+    bytes = file.Build();
+    EXPECT_EQ(ReadGgufTokenizer(**GgufFile::Parse(bytes, "f"), 48)->add_bos, !begins) << name;
+  }
 }
 
 }  // namespace
