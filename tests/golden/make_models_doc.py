@@ -116,7 +116,8 @@ Tiny random bf16 models as Hugging Face folders, written by `tests/golden/make_f
 order of operations, once over the CPU kernels, which keep keys and values as 16-bit floats.
 
 {families()}
-Architectures in GGUF files: `llama` (also Mistral and Mixtral), `qwen2`, `qwen2moe`, `qwen3`, `qwen3moe`, `gemma`, `gemma2`, `gemma3`, `phi3`. Encoders: BERT, as folders;
+Architectures in GGUF files: `llama` (also Mistral and Mixtral), `qwen2`, `qwen2moe`, `qwen3`, `qwen3moe`, `gemma`, `gemma2`, `gemma3`, `phi3`. Encoders: BERT, as folders and as GGUF files
+(`bert`: mean, cls, last, rank); other encoders are refused by name;
 `bert-mean`, `bert-cls` and the cross-encoder `bert-score` are their goldens. Another architecture is refused by name.
 
 ## Types
@@ -147,7 +148,8 @@ and the real vocabularies of SmolLM2 (5,673 strings), Gemma3-270M and MiniLM.
 
 ## Not served yet
 
-bitsandbytes and other methods of quantised folders; GPTQ of 2 and 3 bits; encoders in GGUF files; decoders that pool by mean; GGUF files in several parts.
+bitsandbytes and other methods of quantised folders; GPTQ of 2 and 3 bits; the GGUF pre-tokenizers `jais-2`, `superbpe`,
+`kimi-k2`, `youtu`, `tiny_aya`, `exaone-moe`, `afmoe`, `gemma4` and others, which are refused by name; experts chosen by sigmoid.
 """
     (ROOT / "docs/models.md").write_text(text)
 
