@@ -7,6 +7,7 @@
 #include "model/gguf.h"
 #include "model/inspect.h"
 #include "model/model_file.h"
+#include "tokenizer/tokenizer.h"
 
 namespace {
 
@@ -36,6 +37,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!file.ok()) return 0;
   ReadEverything(**file);
   const auto model = sluice::ModelFile::FromGguf(*std::move(file));
-  if (model.ok()) (void)sluice::InspectModel(*model, 512, 32);
+  if (!model.ok()) return 0;
+  (void)sluice::InspectModel(*model, 512, 32);
+  (void)sluice::Tokenizer::Create(model->info.tokenizer);
   return 0;
 }

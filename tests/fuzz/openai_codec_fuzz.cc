@@ -9,6 +9,7 @@
 
 #include "base/errors.h"
 #include "base/utf8.h"
+#include "http/embed_request.h"
 #include "http/json_text.h"
 #include "http/openai_request.h"
 #include "http/openai_response.h"
@@ -85,6 +86,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string copy(body);  // so that ASan sees its end
   CheckRefusal(sluice::ParseGenerate(sluice::Endpoint::kChat, copy, kMaxDepth).status());
   CheckRefusal(sluice::ParseGenerate(sluice::Endpoint::kCompletion, copy, kMaxDepth).status());
+  for (const auto endpoint : {sluice::EmbedEndpoint::kEmbeddings, sluice::EmbedEndpoint::kRerank,
+                              sluice::EmbedEndpoint::kScore})
+    CheckRefusal(sluice::ParseEmbed(endpoint, copy, kMaxDepth).status());
   CheckRefusal(sluice::ParseTokenize(copy, kMaxDepth).status());
   CheckRefusal(sluice::ParseDetokenize(copy, kMaxDepth).status());
   CheckAnswer(body);
