@@ -13,6 +13,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cpu/half.h"
+#include "model/hf_shards.h"
 #include "model/hf_tokenizer.h"
 #include "model/mapped_file.h"
 #include "model/model_limits.h"
@@ -156,7 +157,7 @@ absl::StatusOr<std::unique_ptr<BertFolder>> BertFolder::Open(const std::string& 
   ASSIGN_OR_RETURN(const HfJson json, HfJson::Open(folder->File("config.json"), kMaxJsonBytes));
   RETURN_IF_ERROR(folder->ReadConfig(json.root()));
   RETURN_IF_ERROR(folder->ReadSentenceTransformers());
-  ASSIGN_OR_RETURN(folder->file_, SafetensorsFile::Open(folder->File("model.safetensors")));
+  ASSIGN_OR_RETURN(folder->files_, OpenTensorFiles(path));
   RETURN_IF_ERROR(folder->NameTensors());
   return folder;
 }
@@ -224,10 +225,9 @@ absl::Status BertFolder::ReadSentenceTransformers() {
   return absl::OkStatus();
 }
 
-absl::Status BertFolder::NameTensors() {
-  table_.source = path_;
+absl::Status BertFolder::NameTensorsOf(const SafetensorsFile& file) {
   const bool scores = config_.num_labels > 0;
-  for (const SafetensorsTensor& tensor : file_.tensors()) {
+  for (const SafetensorsTensor& tensor : file.tensors()) {
     const std::string modern = ModernName(tensor.name);
     std::string_view name = modern;
     if (name.starts_with("bert.")) name.remove_prefix(5);
@@ -239,11 +239,11 @@ absl::Status BertFolder::NameTensors() {
     if (const auto head = Lookup(kHeadNames, name); head && scores) place = *head;
     if (!place || tensor.num_dims < 1 || tensor.num_dims > 2 || tensor.num_bytes == 0) {
       return absl::InvalidArgumentError(
-          fmt::format("{}: tensor '{}' has no place in a BERT encoder", file_.name(),
+          fmt::format("{}: tensor '{}' has no place in a BERT encoder", file.name(),
                       QuoteForMessage(tensor.name)));
     }
     ModelTensor named;
-    ASSIGN_OR_RETURN(named.dtype, TypeOf(file_, tensor));
+    ASSIGN_OR_RETURN(named.dtype, TypeOf(file, tensor));
     named.name = names_.emplace_back(*std::move(place));
     named.num_dims = tensor.num_dims;
     for (int i = 0; i < tensor.num_dims; ++i) named.dims[i] = tensor.dims[tensor.num_dims - 1 - i];
@@ -251,6 +251,12 @@ absl::Status BertFolder::NameTensors() {
     named.num_bytes = tensor.num_bytes;
     Place(named);
   }
+  return absl::OkStatus();
+}
+
+absl::Status BertFolder::NameTensors() {
+  table_.source = path_;
+  for (const SafetensorsFile& file : files_) RETURN_IF_ERROR(NameTensorsOf(file));
   std::ranges::sort(table_.tensors, {}, &ModelTensor::name);
   const auto twin = std::ranges::adjacent_find(table_.tensors, {}, &ModelTensor::name);
   if (twin != table_.tensors.end()) {
@@ -289,7 +295,9 @@ absl::StatusOr<ModelInfo> BertFolder::ReadInfo() const {
   // "dir/name/" has an empty last part.
   info.name = (absolute.has_filename() ? absolute : absolute.parent_path()).filename().string();
   info.architecture = "bert";
-  const XXH128_hash_t hash = XXH3_128bits(file_.header().data(), file_.header().size());
+  std::string headers;
+  for (const SafetensorsFile& file : files_) headers += file.header();
+  const XXH128_hash_t hash = XXH3_128bits(headers.data(), headers.size());
   info.hash = fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
   info.vocab_size = config_.vocab_size;
   info.max_model_len = max_model_len_;

@@ -1,4 +1,4 @@
-// A BERT encoder as a Hugging Face folder: config.json, model.safetensors, and what
+// A BERT encoder as a Hugging Face folder: config.json, its safetensors files, and what
 // sentence-transformers leaves beside them (modules.json, 1_Pooling, sentence_bert_config.json).
 // Immutable. Everything in the folder is hostile input.
 #pragma once
@@ -32,8 +32,14 @@ class BertFolder {
   [[nodiscard]] const EncoderConfig& config() const { return config_; }
   // Under GGUF's names.
   [[nodiscard]] const TensorTable& tensors() const { return table_; }
-  [[nodiscard]] int64_t num_bytes() const { return file_.num_bytes(); }
-  void ReleasePages(std::span<const uint8_t> part) const { file_.ReleasePages(part); }
+  [[nodiscard]] int64_t num_bytes() const {
+    int64_t bytes = 0;
+    for (const SafetensorsFile& file : files_) bytes += file.num_bytes();
+    return bytes;
+  }
+  void ReleasePages(std::span<const uint8_t> part) const {
+    for (const SafetensorsFile& file : files_) file.ReleasePages(part);
+  }
   // Errors: those of ReadHfTokenizer.
   [[nodiscard]] absl::StatusOr<ModelInfo> ReadInfo() const;
 
@@ -42,13 +48,14 @@ class BertFolder {
   absl::Status ReadConfig(const HfObject& root);
   absl::Status ReadSentenceTransformers();
   absl::Status NameTensors();
+  absl::Status NameTensorsOf(const SafetensorsFile& file);
   void Place(ModelTensor tensor);
   [[nodiscard]] std::string File(std::string_view name) const;
 
   const std::string path_;
   EncoderConfig config_;
   int32_t max_model_len_ = 0;
-  SafetensorsFile file_;
+  std::vector<SafetensorsFile> files_;
   TensorTable table_;
   std::deque<std::string> names_;
   std::vector<std::unique_ptr<float[]>> floats_;       // what is a vector, where the file has halfs

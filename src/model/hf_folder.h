@@ -18,9 +18,7 @@ namespace sluice {
 
 class HfFolder {
  public:
-  static constexpr int64_t kMaxConfigBytes = 1 << 20, kMaxIndexBytes = 64 << 20,
-                           kMaxTokenizerConfigBytes = 16 << 20;
-  static constexpr size_t kMaxShards = 1024;
+  static constexpr int64_t kMaxConfigBytes = 1 << 20, kMaxTokenizerConfigBytes = 16 << 20;
 
   // Reads model.safetensors.index.json and the files that it names, or else model.safetensors.
   // Errors: those of ReadHfConfig, SafetensorsFile and NameHfTensors; InvalidArgument for an index
@@ -46,8 +44,6 @@ class HfFolder {
 
  private:
   HfFolder(std::string path, HfJson json) : path_(std::move(path)), json_(std::move(json)) {}
-  absl::Status OpenFiles();
-  absl::Status OpenShards(const std::string& index_path);
   [[nodiscard]] std::string Hash() const;
   [[nodiscard]] std::string File(std::string_view name) const;
 

@@ -11,6 +11,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "kernels/cpu/isa.h"
 #include "model/convert.h"
 #include "model/model_file.h"
+#include "model/safetensors.h"
 #include "tests/model/real_model.h"
 
 namespace sluice {
@@ -212,6 +214,52 @@ TEST(BertFolder, SaysWhatTheModelDoes) {
   ASSERT_TRUE(score.ok()) << score.status();
   EXPECT_EQ(score->info.task, ModelTask::kScore);
   EXPECT_EQ(score->info.vector_dim, 1);
+}
+
+// A safetensors file of some of another's tensors.
+void WriteShard(const std::filesystem::path& path, std::span<const SafetensorsTensor> tensors) {
+  std::string header, data;
+  for (const SafetensorsTensor& tensor : tensors) {
+    std::string shape;
+    for (int d = 0; d < tensor.num_dims; ++d) {
+      shape += (d == 0 ? "" : ",") + std::to_string(tensor.dims[d]);
+    }
+    const size_t begin = data.size();
+    data.append(reinterpret_cast<const char*>(tensor.data), static_cast<size_t>(tensor.num_bytes));
+    header += (header.empty() ? "{\"" : ",\"") + std::string(tensor.name) +
+              R"(":{"dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[)" +
+              std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
+  }
+  header += "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  const uint64_t size = header.size();
+  std::ofstream(path, std::ios::binary)
+      << std::string(reinterpret_cast<const char*>(&size), sizeof(size)) << header << data;
+}
+
+TEST(BertFolder, InShardsIsTheSameModel) {
+  const std::filesystem::path folder = testing::TempDir() + "bert-shards";
+  std::filesystem::remove_all(folder);
+  std::filesystem::copy(Folder("bert-mean"), folder, std::filesystem::copy_options::recursive);
+  const auto file = SafetensorsFile::Open((folder / "model.safetensors").string());
+  ASSERT_TRUE(file.ok()) << file.status();
+  const std::span<const SafetensorsTensor> all = file->tensors();
+  std::string map;
+  for (size_t i = 0; i < all.size(); ++i) {
+    map += (i == 0 ? "\"" : ",\"") + std::string(all[i].name) + "\":\"" + (i < 10 ? "a" : "b") +
+           ".safetensors\"";
+  }
+  WriteShard(folder / "a.safetensors", all.first(10));
+  WriteShard(folder / "b.safetensors", all.subspan(10));
+  std::ofstream(folder / "model.safetensors.index.json") << "{\"weight_map\":{" << map << "}}";
+  std::filesystem::remove(folder / "model.safetensors");
+  const auto shards = ModelFile::Open(folder.string());
+  ASSERT_TRUE(shards.ok()) << shards.status();
+  const auto whole = ModelFile::Open(Folder("bert-mean"));
+  const std::vector<Case> cases = SomeTexts(60);
+  EncoderRun a(*shards, CpuIsa::kScalar, 1), b(*whole, CpuIsa::kScalar, 1);
+  EXPECT_EQ(a.Step(cases, 0, cases.size()), b.Step(cases, 0, cases.size()));
+  std::filesystem::remove_all(folder);
 }
 
 TEST(BertFolder, RefusesInOneSentence) {
