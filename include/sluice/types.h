@@ -106,7 +106,7 @@ struct EmbedRequest {
   // What an input has beyond so many tokens, special ones included, is cut off its end; -1: beyond
   // what the model allows; empty: such an input is refused.
   std::optional<int64_t> truncate_tokens;
-  int32_t priority = 0;           // lower runs first
+  int32_t priority = 0;  // lower runs first
   std::string tenant;
   absl::Time deadline = absl::InfiniteFuture();
   std::string request_id;

@@ -65,8 +65,8 @@ class ModelExecutor final : public Executor {
   std::vector<int32_t> num_output_tokens_;  // [num_outputs]
   std::vector<SampleOut> samples_;          // [num_outputs]
   Tensor states_;                           // of the last step that embedded
-  // [slots, D], not of kLast: sums over the tokens so far, or the first token's state. In double and
-  // token by token, so that chunks and neighbours do not show.
+  // [slots, D], not of kLast: sums over the tokens so far, or the first token's state. In double
+  // and token by token, so that chunks and neighbours do not show.
   std::vector<double> pooled_;
 };
 
