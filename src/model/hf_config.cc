@@ -23,6 +23,12 @@ enum class Windows {
 };
 enum class Experts { kNone, kMixtral, kQwen };
 
+// What a class takes for a key that its file leaves out; 0: the file must say it.
+struct DefaultSizes {
+  int32_t model_dim = 0, ffn_dim = 0, num_layers = 0, vocab_size = 0, max_context = 0;
+  int32_t num_q_heads = 0, num_kv_heads = 0;
+};
+
 // What transformers' classes know of themselves: the code's own rules and the defaults of keys that
 // a file may leave out.
 struct Family {
@@ -36,7 +42,29 @@ struct Family {
   double window_rope_theta = 0;  // of the layers with a window; 0: like the others
   double softcap = 0, final_softcap = 0;
   Experts experts = Experts::kNone;
+  DefaultSizes defaults = {};
+  std::string_view text_type = {};  // model_type of text_config, where the decoder's keys are; "":
+                                    // they are at the top
 };
+
+constexpr Family Gemma3(std::string_view class_name, std::string_view text_type) {
+  return {.class_name = class_name,
+          .gguf_name = "gemma3",
+          .gemma = true,
+          .head_dim = 256,
+          .windows = Windows::kPeriod,
+          .window_tokens = 4096,
+          .window_period = 6,
+          .window_rope_theta = 10000,
+          .defaults = {.model_dim = 2304,
+                       .ffn_dim = 9216,
+                       .num_layers = 26,
+                       .vocab_size = 262208,
+                       .max_context = 131072,
+                       .num_q_heads = 8,
+                       .num_kv_heads = 4},
+          .text_type = text_type};
+}
 
 constexpr Family kFamilies[] = {
     {.class_name = "LlamaForCausalLM", .gguf_name = "llama"},
@@ -65,14 +93,8 @@ constexpr Family kFamilies[] = {
      .window_period = 2,
      .softcap = 50,
      .final_softcap = 30},
-    {.class_name = "Gemma3ForCausalLM",
-     .gguf_name = "gemma3",
-     .gemma = true,
-     .head_dim = 256,
-     .windows = Windows::kPeriod,
-     .window_tokens = 4096,
-     .window_period = 6,
-     .window_rope_theta = 10000},
+    Gemma3("Gemma3ForCausalLM", ""),
+    Gemma3("Gemma3ForConditionalGeneration", "gemma3_text"),
     {.class_name = "Phi3ForCausalLM", .gguf_name = "phi3"},
 };
 
@@ -91,21 +113,24 @@ absl::StatusOr<const Family*> FindFamily(const HfObject& root) {
                   QuoteForMessage(names[0]), fmt::join(known, ", ")));
 }
 
-absl::Status ReadSizes(const HfObject& root, ModelConfig& c) {
+absl::Status ReadSizes(const HfObject& root, const DefaultSizes& defaults, ModelConfig& c) {
   const struct {
     std::string_view key;
     int64_t max;
+    int32_t otherwise;
     int32_t* out;
   } kSizes[] = {
-      {"hidden_size", kMaxModelDim, &c.model_dim},
-      {"intermediate_size", kMaxFfnDim, &c.ffn_dim},
-      {"num_hidden_layers", kMaxLayers, &c.num_layers},
-      {"vocab_size", kMaxVocab, &c.vocab_size},
-      {"max_position_embeddings", kMaxContext, &c.max_context},
-      {"num_attention_heads", kMaxHeads, &c.num_q_heads},
+      {"hidden_size", kMaxModelDim, defaults.model_dim, &c.model_dim},
+      {"intermediate_size", kMaxFfnDim, defaults.ffn_dim, &c.ffn_dim},
+      {"num_hidden_layers", kMaxLayers, defaults.num_layers, &c.num_layers},
+      {"vocab_size", kMaxVocab, defaults.vocab_size, &c.vocab_size},
+      {"max_position_embeddings", kMaxContext, defaults.max_context, &c.max_context},
+      {"num_attention_heads", kMaxHeads, defaults.num_q_heads, &c.num_q_heads},
   };
   for (const auto& size : kSizes) {
-    ASSIGN_OR_RETURN(const int64_t value, root.GetInt(size.key, 1, size.max));
+    ASSIGN_OR_RETURN(const int64_t value,
+                     size.otherwise == 0 ? root.GetInt(size.key, 1, size.max)
+                                         : root.GetIntOr(size.key, 1, size.max, size.otherwise));
     *size.out = static_cast<int32_t>(value);
   }
   ASSIGN_OR_RETURN(const double eps, root.GetFloatOr("rms_norm_eps", 1e-12, 1, 1e-6));
@@ -114,8 +139,10 @@ absl::Status ReadSizes(const HfObject& root, ModelConfig& c) {
 }
 
 absl::Status ReadHeads(const HfObject& root, const Family& family, ModelConfig& c) {
+  const int32_t default_kv_heads =
+      family.defaults.num_kv_heads > 0 ? family.defaults.num_kv_heads : c.num_q_heads;
   ASSIGN_OR_RETURN(const int64_t kv_heads,
-                   root.GetIntOr("num_key_value_heads", 1, c.num_q_heads, c.num_q_heads));
+                   root.GetIntOr("num_key_value_heads", 1, c.num_q_heads, default_kv_heads));
   c.num_kv_heads = static_cast<int32_t>(kv_heads);
   if (c.num_q_heads % c.num_kv_heads != 0) {
     return root.KeyError(
@@ -262,22 +289,35 @@ absl::Status ReadExperts(const HfObject& root, const Family& family, ModelConfig
   return absl::OkStatus();
 }
 
+// Where the decoder's keys are: `root`, or its text_config.
+absl::StatusOr<HfObject> TextObject(const HfObject& root, const Family& family) {
+  if (family.text_type.empty()) return root;
+  ASSIGN_OR_RETURN(HfObject text, root.GetObject("text_config"));
+  ASSIGN_OR_RETURN(const std::string_view type, text.GetStringOr("model_type", family.text_type));
+  if (type == family.text_type) return text;
+  return text.Unsupported("model_type", fmt::format("is '{}'; supported here: {}",
+                                                    QuoteForMessage(type), family.text_type));
+}
+
 }  // namespace
 
 absl::StatusOr<HfConfig> ReadHfConfig(const HfObject& root) {
   ASSIGN_OR_RETURN(const Family* family, FindFamily(root));
+  ASSIGN_OR_RETURN(const HfObject text, TextObject(root, *family));
   HfConfig out;
   ModelConfig& c = out.config;
   c.architecture = family->gguf_name;
   out.class_name = family->class_name;
   out.norms_from_one = family->gemma;
-  RETURN_IF_ERROR(ReadSizes(root, c));
-  RETURN_IF_ERROR(ReadHeads(root, *family, c));
-  RETURN_IF_ERROR(ReadActivation(root, *family, c));
-  RETURN_IF_ERROR(ReadAttention(root, *family, c));
-  RETURN_IF_ERROR(ReadExperts(root, *family, c));
-  RETURN_IF_ERROR(ReadWindows(root, *family, c));
-  RETURN_IF_ERROR(ReadHfRope(root, family->window_rope_theta, out));
+  out.nested = !family->text_type.empty();
+  RETURN_IF_ERROR(ReadSizes(text, family->defaults, c));
+  RETURN_IF_ERROR(ReadHeads(text, *family, c));
+  RETURN_IF_ERROR(ReadActivation(text, *family, c));
+  RETURN_IF_ERROR(ReadAttention(text, *family, c));
+  RETURN_IF_ERROR(ReadExperts(text, *family, c));
+  RETURN_IF_ERROR(ReadWindows(text, *family, c));
+  RETURN_IF_ERROR(ReadHfRope(text, family->window_rope_theta, out));
+  // These two belong to the whole model, not to its text part.
   ASSIGN_OR_RETURN(out.quantisation, ReadHfQuantisation(root));
   ASSIGN_OR_RETURN(out.tied_head, root.GetBoolOr("tie_word_embeddings", family->gemma));
   return out;

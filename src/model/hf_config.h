@@ -19,6 +19,7 @@ struct HfConfig {
   bool tied_head = false;           // lm_head is the embedding
   std::optional<HfQuantisation> quantisation;
   bool norms_from_one = false;  // the files hold w where the forward pass multiplies by 1 + w
+  bool nested = false;          // the decoder is one part of a model for images and text
 };
 
 // Errors: Unimplemented for an architecture, scaling or activation that is not supported, by name

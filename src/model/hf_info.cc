@@ -133,6 +133,10 @@ absl::StatusOr<ModelInfo> HfFolder::ReadInfo() const {
     ASSIGN_OR_RETURN(info.generation, ReadHfGeneration(generation->root()));
   }
   sources.push_back(json_.root());
+  if (config_.nested) {
+    ASSIGN_OR_RETURN(const HfObject text, json_.root().GetObject("text_config"));
+    sources.push_back(text);
+  }
   for (const HfObject& source : sources) {
     ASSIGN_OR_RETURN(std::vector<TokenId> ids,
                      ReadHfTokenIds(source, "eos_token_id", c.vocab_size));

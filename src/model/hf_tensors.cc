@@ -95,9 +95,34 @@ std::optional<std::string> LayerName(std::string_view name, bool post_norms) {
   return fmt::format("blk.{}.{}{}", *layer, *known, kind);
 }
 
+// The two ways in which models for images and text name their decoder's tensors, older and newer,
+// as a decoder alone would; nothing for the other parts' tensors.
+std::optional<std::string> NameInTextPart(std::string_view name) {
+  constexpr NamePair kPrefixes[] = {{"language_model.model.", "model."},
+                                    {"language_model.lm_head.", "lm_head."},
+                                    {"model.language_model.", "model."},
+                                    {"lm_head.", "lm_head."}};
+  for (const auto& [prefix, plain] : kPrefixes) {
+    if (name.starts_with(prefix)) return fmt::format("{}{}", plain, name.substr(prefix.size()));
+  }
+  return std::nullopt;
+}
+
+// Of the parts for images, which are not served.
+bool IsOfImages(std::string_view name) {
+  for (const std::string_view part : {"vision_tower.", "multi_modal_projector."}) {
+    if (name.starts_with(part)) return true;
+    if (name.starts_with("model.") && name.substr(6).starts_with(part)) return true;
+  }
+  return false;
+}
+
 // What exporters leave in files though nothing is computed from it.
 bool IsIgnorable(std::string_view name, const HfConfig& config) {
-  return name.ends_with(".rotary_emb.inv_freq") || (config.tied_head && name == "lm_head.weight");
+  if (config.nested && IsOfImages(name)) return true;
+  const bool head =
+      name == "lm_head.weight" || (config.nested && name == "language_model.lm_head.weight");
+  return name.ends_with(".rotary_emb.inv_freq") || (config.tied_head && head);
 }
 
 class Namer {
@@ -156,6 +181,12 @@ class Namer {
 
  private:
   [[nodiscard]] std::optional<std::string> NameOf(std::string_view name) const {
+    if (!config_.nested) return NameInDecoder(name);
+    const std::optional<std::string> plain = NameInTextPart(name);
+    return plain.has_value() ? NameInDecoder(*plain) : std::nullopt;
+  }
+
+  [[nodiscard]] std::optional<std::string> NameInDecoder(std::string_view name) const {
     if (const auto top = Lookup(kTopNames, name)) return std::string(*top);
     constexpr std::string_view kLayers = "model.layers.";
     if (!name.starts_with(kLayers)) return std::nullopt;

@@ -119,6 +119,7 @@ order of operations, once over the CPU kernels, which keep keys and values as 16
 Architectures in GGUF files: `llama` (also Mistral and Mixtral), `qwen2`, `qwen2moe`, `qwen3`, `qwen3moe`, `gemma`, `gemma2`, `gemma3`, `phi3`. Encoders: BERT, as folders and as GGUF files
 (`bert`: mean, cls, last, rank); other encoders are refused by name;
 `bert-mean`, `bert-cls` and the cross-encoder `bert-score` are their goldens. Another architecture is refused by name.
+Folders of `Gemma3ForConditionalGeneration` are served as their text part, images are not.
 
 ## Types
 

@@ -3,13 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
 #include "tests/model/logit_golden.h"
 #include "tests/model/simple_ops.h"
+#include "tests/model/test_hf_folder.h"
 
 namespace sluice {
 namespace {
@@ -97,6 +101,55 @@ TEST_P(Families, LogitBitsDoNotDependOnChunksThreadsOrForm) {
     ASSERT_TRUE(ops.ok()) << ops.status();
     EXPECT_EQ(InChunks(**ops), expected);
   }
+}
+
+// A golden folder as the text part of a model for images and text, in the older and the newer
+// naming, with the head tied and on its own.
+TEST(NestedFamilies, Gemma3GivesTheSameLogits) {
+  const std::string source = GoldenFolder("families/gemma3");
+  const auto plain = HfFolder::Open(source);
+  const auto file = SafetensorsFile::Open(source + "/model.safetensors");
+  const LogitGolden golden = ReadLogitGolden(source + "/golden.bin");
+  ASSERT_TRUE(plain.ok() && file.ok()) << plain.status() << file.status();
+  TestHfFolder folder;
+  std::ifstream config(source + "/config.json");
+  folder.config.assign(std::istreambuf_iterator<char>(config), {});
+  for (const SafetensorsTensor& t : file->tensors()) {
+    folder.tensors.tensors.push_back(
+        {std::string(t.name),
+         std::string(SafetensorsTypeName(t.type)),
+         std::vector<int64_t>(t.dims, t.dims + t.num_dims),
+         std::string(reinterpret_cast<const char*>(t.data), static_cast<size_t>(t.num_bytes)),
+         {}});
+  }
+  SimpleOps ops;
+  const auto logits_of = [&](const HfFolder& f) {
+    const auto views = FindWeights(f.tensors(), f.config().config);
+    EXPECT_TRUE(views.ok()) << views.status();
+    return LogitsInOneBatch(golden, f.config().config, *views, ops);
+  };
+  const std::vector<std::vector<float>> expected = logits_of(**plain);
+  for (const bool tied : {true, false}) {
+    for (const auto& [prefix, head] :
+         {std::pair("language_model.model.", "language_model.lm_head."),
+          {"model.language_model.", "lm_head."}}) {
+      TestHfFolder nested = folder;
+      if (!tied) {
+        nested.tensors.tensors.push_back(folder.tensors.Tensor("model.embed_tokens.weight"));
+        nested.tensors.tensors.back().name = "lm_head.weight";
+        nested.Set("tie_word_embeddings", "false");
+      }
+      nested.Nest("Gemma3ForConditionalGeneration", prefix, head);
+      const TemporaryFolder dir;
+      nested.Write(dir.path());
+      const auto opened = HfFolder::Open(dir.path());
+      ASSERT_TRUE(opened.ok()) << prefix << ": " << opened.status();
+      EXPECT_EQ(FindWeights((*opened)->tensors(), (*opened)->config().config)->head.data == nullptr,
+                tied);
+      EXPECT_EQ(logits_of(**opened), expected) << prefix;
+    }
+  }
+  EXPECT_LE(RelativeError(golden, expected), 256 * 0x1p-24);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Families,

@@ -214,6 +214,39 @@ TEST(HfConfig, Gemma3RotatesItsWindowsOnTheirOwn) {
   }
 }
 
+TEST(HfConfig, Gemma3LeavesOutWhatIsItsDefault) {
+  TestHfFolder f = MakeTestHfFolder("Gemma3ForConditionalGeneration");
+  EXPECT_EQ(Read(f)->config.model_dim, 32);
+  EXPECT_TRUE(Read(f)->nested);
+  // As the folder of the 4B model has it.
+  f.Set("text_config", R"({"hidden_size":2560,"intermediate_size":10240,"num_hidden_layers":34,
+        "model_type":"gemma3_text","rope_scaling":{"factor":8.0,"rope_type":"linear"},
+        "sliding_window":1024})");
+  f.Remove("tie_word_embeddings");
+  const auto read = Read(f);
+  ASSERT_TRUE(read.ok()) << read.status();
+  const ModelConfig& c = read->config;
+  EXPECT_EQ(c.architecture, "gemma3");
+  EXPECT_EQ(c.model_dim, 2560);
+  EXPECT_EQ(c.ffn_dim, 10240);
+  EXPECT_EQ(c.num_layers, 34);
+  EXPECT_EQ(c.vocab_size, 262208);
+  EXPECT_EQ(c.max_context, 131072);
+  EXPECT_EQ(c.num_q_heads, 8);
+  EXPECT_EQ(c.num_kv_heads, 4);
+  EXPECT_EQ(c.head_dim, 256);
+  EXPECT_EQ(c.attention_scale, 1.0F / 16);
+  EXPECT_EQ(c.norm_eps, 1e-6F);
+  EXPECT_EQ(c.rope.theta, 1e6);
+  EXPECT_EQ(c.rope.position_scale, 0.125);
+  EXPECT_EQ(c.window_rope->theta, 1e4);
+  ASSERT_EQ(c.windows.size(), 34U);
+  EXPECT_EQ(c.windows[4], 1024);
+  EXPECT_EQ(c.windows[5], 0);
+  EXPECT_TRUE(read->tied_head);
+  EXPECT_TRUE(read->norms_from_one);
+}
+
 struct Hostile {
   const char* name;
   const char* class_name;
@@ -281,6 +314,24 @@ const Hostile kHostile[] = {
     {"WindowNoneInGemma3", "Gemma3ForCausalLM", "sliding_window", "null", "needs a window"},
     {"AttentionBothWays", "Gemma3ForCausalLM", "use_bidirectional_attention", "true",
      "key 'use_bidirectional_attention' is true; only false is supported"},
+    {"TextIsList", "Gemma3ForConditionalGeneration", "text_config", "[]",
+     "key 'text_config' is of type array; an object is needed"},
+    {"TextIsText", "Gemma3ForConditionalGeneration", "text_config", "\"gemma\"",
+     "key 'text_config' is of type string; an object is needed"},
+    {"TextIsNull", "Gemma3ForConditionalGeneration", "text_config", "null",
+     "key 'text_config' is missing"},
+    {"NoText", "Gemma3ForConditionalGeneration", "text_config", "", "key 'text_config' is missing"},
+    {"TextOfAnotherModel", "Gemma3ForConditionalGeneration", "text_config",
+     R"({"model_type":"gemma2"})",
+     "key 'text_config.model_type' is 'gemma2'; supported here: gemma3_text"},
+    {"TextSizeIsText", "Gemma3ForConditionalGeneration", "text_config", R"({"hidden_size":"32"})",
+     "key 'text_config.hidden_size' is of type string; an integer is needed"},
+    {"TextKvHeadsDoNotDivide", "Gemma3ForConditionalGeneration", "text_config",
+     R"({"num_attention_heads":6})",
+     "key 'text_config.num_key_value_heads' is 4; it must divide the 6 query heads"},
+    {"AnotherModelOfImages", "LlamaForCausalLM", "architectures",
+     R"(["LlavaForConditionalGeneration"])",
+     "architecture 'LlavaForConditionalGeneration' is not supported"},
     {"LayerTypesTooFew", "Gemma3ForCausalLM", "layer_types", R"(["full_attention"])",
      "key 'layer_types' has 1 elements for 2 layers"},
     {"LayerTypeUnknown", "Gemma3ForCausalLM", "layer_types", R"(["full_attention","linear"])",

@@ -25,9 +25,10 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr const char* kClasses[] = {
-    "LlamaForCausalLM",    "MistralForCausalLM", "MixtralForCausalLM",  "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM",   "Qwen3MoeForCausalLM", "GemmaForCausalLM",
-    "Gemma2ForCausalLM",   "Gemma3ForCausalLM",  "Phi3ForCausalLM"};
+    "LlamaForCausalLM",    "MistralForCausalLM",  "MixtralForCausalLM",
+    "Qwen2ForCausalLM",    "Qwen2MoeForCausalLM", "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM", "GemmaForCausalLM",    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",   "Phi3ForCausalLM",     "Gemma3ForConditionalGeneration"};
 
 float First(const WeightView& view) {
   float value = 0;

@@ -121,6 +121,28 @@ void TestHfFolder::Remove(std::string_view key) {
   config = boost::json::serialize(value);
 }
 
+void TestHfFolder::Nest(std::string_view class_name, std::string_view prefix,
+                        std::string_view head) {
+  boost::json::object text = boost::json::parse(config).as_object(), all;
+  text.erase("architectures");
+  all["tie_word_embeddings"] =
+      text.contains("tie_word_embeddings") ? text["tie_word_embeddings"] : boost::json::value(true);
+  all["architectures"] = {std::string(class_name)};
+  text.erase("tie_word_embeddings");
+  all["text_config"] = std::move(text);
+  all["vision_config"] = {{"hidden_size", 16}};
+  config = boost::json::serialize(all);
+  for (TestSafetensor& t : tensors.tensors) {
+    if (t.name.starts_with("model.")) t.name = std::string(prefix) + t.name.substr(6);
+    if (t.name.starts_with("lm_head.")) t.name = std::string(head) + t.name.substr(8);
+  }
+  const std::string_view images = prefix.starts_with("model.") ? "model." : "";
+  for (const char* part : {"vision_tower.vision_model.encoder.layers.0.layer_norm1.weight",
+                           "multi_modal_projector.mm_input_projection_weight"}) {
+    tensors.tensors.push_back({std::string(images) + part, "F32", {2}, std::string(8, '\0'), {}});
+  }
+}
+
 void TestHfFolder::Write(const std::filesystem::path& folder) const {
   const auto write = [&](const std::string& name, const char* data, size_t size) {
     std::filesystem::create_directories((folder / name).parent_path());
@@ -164,6 +186,9 @@ TestHfFolder MakeTestHfFolder(std::string_view class_name, std::string_view dtyp
   for (int64_t l = 0; l < kLayers; ++l) AddLayer(b, l, class_name);
   b.Add("model.norm.weight", {kDim}, 0.25F, tied ? 0.0F : 1.0F);
   if (!tied) b.Add("lm_head.weight", {kVocab, kDim}, 0.5F);
+  if (class_name.ends_with("ForConditionalGeneration")) {
+    folder.Nest(class_name, "language_model.model.", "language_model.lm_head.");
+  }
   return folder;
 }
 

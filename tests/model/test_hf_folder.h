@@ -18,6 +18,10 @@ struct TestHfFolder {
   // The JSON value of a key of the config, replaced or added.
   void Set(std::string_view key, std::string_view json);
   void Remove(std::string_view key);
+  // As the text part of a class for images and text: the config's keys go into text_config, each
+  // tensor's "model." becomes `prefix` and its "lm_head." `head`; a few of the image part are
+  // added.
+  void Nest(std::string_view class_name, std::string_view prefix, std::string_view head);
   // Writes everything into `folder`, which is there.
   void Write(const std::filesystem::path& folder) const;
 };
