@@ -14,8 +14,8 @@ namespace sluice {
 inline constexpr size_t kMaxEmbedInputs = 2048;
 
 // Errors: InvalidArgument with the field as ErrorParam ("model", "input", "dimensions",
-// "truncate_prompt_tokens"), for a model that makes no such thing, too many inputs, an input without
-// tokens, or one that is too long and not to be cut (context_length_exceeded).
+// "truncate_prompt_tokens"), for a model that makes no such thing, too many inputs, an input
+// without tokens, or one that is too long and not to be cut (context_length_exceeded).
 absl::StatusOr<PooledWork> BuildPooledWork(const EmbedRequest& request, const ModelInfo& model,
                                            const Tokenizer& tokenizer);
 

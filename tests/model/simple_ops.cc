@@ -170,9 +170,10 @@ void SimpleOps::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams
           b = static_cast<float>(rotated_b);
         }
       }
-      const int32_t kv_cols = kv.num_kv_heads * head_dim;
-      std::memcpy(KvAt(kv, r, batch_.positions[t]), qkv.row(t) + num_q_heads * head_dim,
-                  2 * kv_cols * sizeof(float));
+      const float* from = qkv.row(t) + num_q_heads * head_dim;
+      float* to = KvAt(kv, r, batch_.positions[t]);
+      for (int32_t i = 0; i < 2 * kv.num_kv_heads * head_dim; ++i)
+        to[i] = kv_halfs_ ? static_cast<float>(static_cast<_Float16>(from[i])) : from[i];
     }
   }
 }

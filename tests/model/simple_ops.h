@@ -15,6 +15,9 @@ namespace sluice {
 
 class SimpleOps final : public Ops {
  public:
+  SimpleOps() = default;
+  // kv_halfs: keys and values are rounded to f16, as the CPU backend keeps them.
+  explicit SimpleOps(bool kv_halfs) : kv_halfs_(kv_halfs) {}
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
@@ -56,6 +59,7 @@ class SimpleOps final : public Ops {
   // Where the key of `position` of row `row` lies; the value follows all Hkv keys. f32.
   [[nodiscard]] float* KvAt(const KvLayer& kv, int32_t row, int32_t position) const;
 
+  const bool kv_halfs_ = false;
   BatchView batch_;
   std::deque<std::vector<WeightView>> linears_;
   std::deque<std::vector<uint8_t>> weights_;  // their copies
