@@ -52,6 +52,20 @@ constexpr CodePointRange kBloomStops[] = {
 constexpr CodePointRange kCjkRanges[] = {{0x800, 0x9FA6}, {0xAC00, 0xD800}};
 constexpr CodePointRange kCjkAndKanaRanges[] = {{0x3040, 0x3100}, {0x4E00, 0x9FA6}};
 
+// Each a set whose runs are matches; the sets of a kind have nothing in common.
+constexpr CodePointRange kHangulAndJamo[] = {{0x3131, 0x318F}, {0xAC00, 0xD7A4}};
+constexpr CodePointRange kWidePunctuation[] = {
+    {0x2014, 0x2015}, {0x2018, 0x201A}, {0x201C, 0x201E}, {0x2026, 0x2027}, {0x3001, 0x3040},
+    {0xFE30, 0xFE50}, {0xFF01, 0xFF02}, {0xFF0C, 0xFF0D}, {0xFF1A, 0xFF1C}};
+constexpr CodePointRange kBopomofo[] = {{0x3105, 0x3130}};
+constexpr std::span<const CodePointRange> kYoutuSets[] = {kHangulAndJamo, kWidePunctuation,
+                                                          kBopomofo, kCjkAndKanaRanges};
+constexpr CodePointRange kAfmoeRanges[] = {
+    {0xE40, 0xF00},   {0x1000, 0x10A0}, {0x1100, 0x1200}, {0x1780, 0x1800}, {0x2F00, 0x2FE0},
+    {0x3040, 0x3100}, {0x3400, 0x4DC0}, {0x4E00, 0xA000}, {0xA9E0, 0xAA00}, {0xAA60, 0xAA80},
+    {0xAC00, 0xD7B0}, {0xF900, 0xFB00}, {0xFF65, 0xFFA0}};
+constexpr std::span<const CodePointRange> kAfmoeSets[] = {kAfmoeRanges};
+
 void AppendUtf8(char32_t c, std::string& out) {
   const auto tail = [&](int shift) {
     out.push_back(static_cast<char>(0x80 | (c >> shift & 0x3F)));
@@ -85,6 +99,16 @@ const char* RunWhile(const char* p, const char* end, Predicate&& holds) {
 
 const char* RunOf(std::span<const CodePointRange> set, const char* p, const char* end) {
   return RunWhile(p, end, [&](char32_t c) { return Contains(set, c); });
+}
+
+// The end of the run of that set which has the character at p; nullptr: none has.
+const char* RunOfOne(std::span<const std::span<const CodePointRange>> sets, const char* p,
+                     const char* end) {
+  for (const std::span<const CodePointRange> set : sets) {
+    const char* run = RunOf(set, p, end);
+    if (run != p) return run;
+  }
+  return nullptr;
 }
 
 const char* RunOfKind(CharKind kind, const char* p, const char* end) {
@@ -144,7 +168,7 @@ const char* MatchEnd(const CutStep& step, const char* p, const char* end) {
   const char* body = SkipOneSpace(p, end);
   switch (step.kind) {
     case CutKind::kDeepSeek3:
-      return ScanDeepSeek3(p, end);
+      return ScanDeepSeek3(step, p, end);
     case CutKind::kDigits:
       return DigitsMatchEnd(step, p, end);
     case CutKind::kAsciiDigitTriple:
@@ -168,6 +192,10 @@ const char* MatchEnd(const CutStep& step, const char* p, const char* end) {
       return OrNull(RunOf(kCjkRanges, p, end), p);
     case CutKind::kCjkAndKana:
       return OrNull(RunOf(kCjkAndKanaRanges, p, end), p);
+    case CutKind::kYoutuScripts:
+      return RunOfOne(kYoutuSets, p, end);
+    case CutKind::kAfmoeScripts:
+      return RunOfOne(kAfmoeSets, p, end);
     case CutKind::kBloom: {
       const char* from = *p == ' ' && p + 1 < end ? p + 1 : p;
       const auto inside = [](char32_t c) {
@@ -189,6 +217,12 @@ Piece NextMatchOrGap(const CutStep& step, const char* p, const char* end) {
   const auto advance = [&] { p += bytes ? 1 : CharacterAt(p).length; };
   advance();
   while (p < end && MatchEnd(step, p, end) == nullptr) advance();
+  return {p, true};
+}
+
+Piece Line(const char* p, const char* end) {
+  const bool is_end = *p == '\n';
+  while (p < end && (*p == '\n') == is_end) ++p;
   return {p, true};
 }
 
@@ -259,14 +293,22 @@ std::string OldLettersExpression() {
   return out + "]+";
 }
 
-Piece NextPiece(const CutStep& step, const char* begin, const char* end) {
+Piece NextPiece(const CutStep& step, const char* begin, const char* end, RunAhead& ahead) {
   switch (step.kind) {
     case CutKind::kGpt2:
       return {ScanGpt2(step, begin, end), true};
     case CutKind::kLlama3:
-      return {ScanLlama3(step, begin, end), true};
+      return {ScanLlama3(step, begin, end, ahead), true};
     case CutKind::kO200k:
       return {ScanO200k(step, begin, end), true};
+    case CutKind::kPhrases:
+      return {ScanPhrases(begin, end), true};
+    case CutKind::kLines:
+      return Line(begin, end);
+    case CutKind::kBeforeTriples:
+      return NextBeforeTriples(step, begin, end, ahead);
+    case CutKind::kTriplesFromEnd:
+      return NextTriple(step, begin, end, ahead);
     case CutKind::kTrailingSpace:
       return TrailingSpace(begin, end);
     case CutKind::kPunctuationRun:

@@ -8,7 +8,7 @@ Run: python3 src/tokenizer/make_unicode_sets.py > src/tokenizer/unicode_sets.cc
 """
 
 import unicodedata2
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 HEAD = """\
 // Written by make_unicode_sets.py, which asks the `tokenizers` package; do not edit.
@@ -33,6 +33,10 @@ def cut_out(pre_tokenizer):
     return lambda c: len(pre_tokenizer.pre_tokenize_str("a" + c + "a")) == 3
 
 
+def matched(regex):
+    return cut_out(pre_tokenizers.Split(Regex(regex), "isolated"))
+
+
 NFD, NFKD = normalizers.NFD(), normalizers.NFKD()
 
 
@@ -53,6 +57,8 @@ SETS = {
     "kAccents": gone(normalizers.StripAccents()),
     "kInert": is_inert,
     "kWordCharacters": lambda c: len(WHITESPACE.pre_tokenize_str("a" + c + "a")) == 1,
+    "kDecimalDigits": matched(r"\d"),
+    "kHan": matched(r"\p{Han}"),
 }
 
 

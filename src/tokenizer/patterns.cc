@@ -20,6 +20,12 @@ constexpr CutStep kSeedCoderWords = {
     .kind = CutKind::kLlama3, .max_digits = 1, .symbols_end_lines = false};
 constexpr CutStep kUfakZekaWords = {
     .kind = CutKind::kLlama3, .max_digits = 1, .cuts_contractions = false};
+constexpr CutStep kJais2Words = {
+    .kind = CutKind::kLlama3, .max_digits = 3, .spaces_by_powers = true};
+constexpr CutStep kKimiWords = {
+    .kind = CutKind::kO200k, .max_digits = 3, .contractions = true, .han_apart = true};
+constexpr CutStep kSparkWords = {.kind = CutKind::kDeepSeek3, .symbols_end_lines = false};
+constexpr CutStep kNumberTriples = {.kind = CutKind::kTriplesFromEnd, .any_numbers = true};
 constexpr CutStep Digits(int32_t max_digits) {
   return {.kind = CutKind::kDigits, .max_digits = max_digits};
 }
@@ -50,6 +56,16 @@ constexpr CutStep kDeepSeekCoderSteps[] = {
     Simple(CutKind::kCjk), Digits(1)};
 constexpr CutStep kDeepSeek3Steps[] = {Digits(3), Simple(CutKind::kCjkAndKana),
                                        Simple(CutKind::kDeepSeek3)};
+constexpr CutStep kSuperBpeSteps[] = {Digits(0), Simple(CutKind::kBeforeTriples)};
+constexpr CutStep kKimiSteps[] = {kKimiWords};
+constexpr CutStep kYoutuSteps[] = {Simple(CutKind::kYoutuScripts), O200kWords(1, true)};
+constexpr CutStep kTinyAyaSteps[] = {Simple(CutKind::kTriplesFromEnd), O200kWords(3, true)};
+constexpr CutStep kExaoneMoeSteps[] = {Simple(CutKind::kPhrases)};
+constexpr CutStep kAfmoeSteps[] = {kNumberTriples, Simple(CutKind::kAfmoeScripts),
+                                   Simple(CutKind::kDeepSeek3)};
+constexpr CutStep kJais2Steps[] = {kJais2Words};
+constexpr CutStep kSparkSteps[] = {Digits(3), Simple(CutKind::kCjkAndKana), kSparkWords, Digits(1)};
+constexpr CutStep kLagunaSteps[] = {Simple(CutKind::kLines), Llama3Words(1)};
 
 struct Name {
   std::string_view name;
@@ -62,11 +78,13 @@ constexpr Name kNames[] = {
     {"default", kGpt2Steps},
     {"gpt-2", kGpt2Steps},
     {"a.x-4.0", kGpt2Steps},
+    {"afmoe", kAfmoeSteps},
     {"bailingmoe", kQwen2Steps},
     {"bailingmoe2", kQwen2Steps},
     {"bloom", kBloomSteps},
     {"chatglm-bpe", kLlama3Steps},
     {"codeshell", kDigitSteps},
+    {"cohere2moe", kTinyAyaSteps},
     {"command-r", kDigitSteps, false, true},
     {"dbrx", kLlama3Steps},
     {"deepseek-coder", kDeepSeekCoderSteps},
@@ -74,6 +92,7 @@ constexpr Name kNames[] = {
     {"deepseek-r1-qwen", kQwen2Steps, false, true},
     {"deepseek-v3", kDeepSeek3Steps},
     {"exaone", kDigitSteps},
+    {"exaone-moe", kExaoneMoeSteps},
     {"exaone4", kGpt2Steps},
     {"f2llmv2", kQwen2Steps, false, true},
     {"falcon", kFalconSteps},
@@ -85,11 +104,13 @@ constexpr Name kNames[] = {
     {"gpt-4o", kO200kSteps},
     {"gpt3-finnish", kBloomSteps},
     {"granite-docling", kGpt2Steps},
+    {"granite-embed-multi-97m", kO200kSteps, true},
     {"grok-2", kQwen2Steps},
     {"hunyuan", kQwen2Steps},
     {"hunyuan-dense", kDeepSeek3Steps},
     {"hy_v4", kDeepSeek3Steps},
     {"jais", kGpt2Steps},
+    {"jais-2", kJais2Steps},
     {"jina-de", kGpt2Steps},
     {"jina-es", kGpt2Steps},
     {"jina-v1-en", kGpt2Steps},
@@ -99,6 +120,9 @@ constexpr Name kNames[] = {
     {"jina-v5-nano", kLlama3Steps, true},
     {"joyai-llm", kDeepSeek3Steps},
     {"kanana2", kO200kSteps},
+    {"kimi-k2", kKimiSteps},
+    {"kormo", kQwen2Steps},
+    {"laguna", kLagunaSteps},
     {"lfm2", kLlama3Steps, true},
     {"llada-moe", kQwen2Steps},
     {"llama-bpe", kLlama3Steps, true},
@@ -126,13 +150,17 @@ constexpr Name kNames[] = {
     {"smaug-bpe", kLlama3Steps},
     {"smollm", kDigitSteps},
     {"solar-open", kQwen2Steps},
+    {"spark2_5", kSparkSteps},
     {"stablelm2", kQwen2Steps},
     {"starcoder", kDigitSteps},
+    {"superbpe", kSuperBpeSteps},
     {"talkie", kO200kSteps},
     {"tekken", kTekkenSteps, true},
+    {"tiny_aya", kTinyAyaSteps},
     {"trillion", kGpt2Steps},
     {"ufakzeka", kUfakZekaSteps},
     {"viking", kVikingSteps},
+    {"youtu", kYoutuSteps, true},
 };
 
 // Of names for the same steps these are in the most files; among the others the first is as good as
@@ -158,6 +186,8 @@ struct Pattern {
 #define SLUICE_PATH_SYMBOLS " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
 #define SLUICE_CL100K "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|"
 #define SLUICE_CL100K_END "| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+#define SLUICE_KIMI_HEADS "[" SLUICE_CASED "&&[^\\p{Han}]]"
+#define SLUICE_KIMI_TAILS "[" SLUICE_UNCASED "&&[^\\p{Han}]]"
 #define SLUICE_CASE_WORDS(tail)                                                                    \
   SLUICE_PREFIX "[" SLUICE_CASED "]*[" SLUICE_UNCASED "]+" tail "|" SLUICE_PREFIX "[" SLUICE_CASED \
                 "]+[" SLUICE_UNCASED "]*" tail "|"
@@ -189,6 +219,34 @@ constexpr Pattern kPatterns[] = {
     {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?"
      "[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
      Simple(CutKind::kDeepSeek3)},
+    {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?"
+     "[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\r\n]|\\s+(?!\\S)|\\s+",
+     kSparkWords},
+    {SLUICE_CASE_WORDS(SLUICE_CONTRACTION "?") "\\p{N}|" SLUICE_PATH_SYMBOLS SLUICE_SPACES,
+     O200kWords(1, true)},
+    {"[\\p{Han}]+|" SLUICE_PREFIX SLUICE_KIMI_HEADS "*" SLUICE_KIMI_TAILS "+" SLUICE_CONTRACTION
+     "?|" SLUICE_PREFIX SLUICE_KIMI_HEADS "+" SLUICE_KIMI_TAILS "*" SLUICE_CONTRACTION
+     "?|\\p{N}{1,3}|" SLUICE_SYMBOLS SLUICE_SPACES,
+     kKimiWords},
+    {SLUICE_CONTRACTION "|" SLUICE_PREFIX "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}"
+                        "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+     Simple(CutKind::kPhrases)},
+    {SLUICE_CONTRACTION "|" SLUICE_PREFIX "\\p{L}+|\\p{N}{1,3}|" SLUICE_SYMBOLS
+                        "\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)"
+                        "|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)"
+                        "|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}",
+     kJais2Words},
+    {"(?=(\\d{3})+(?!\\d))", Simple(CutKind::kBeforeTriples)},
+    {"\\d{1,3}(?=(?:\\d{3})*\\b)", Simple(CutKind::kTriplesFromEnd)},
+    {"\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))", kNumberTriples},
+    {"[^\\n]+|[\\n]+", Simple(CutKind::kLines)},
+    {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]"
+     "+",
+     Simple(CutKind::kYoutuScripts)},
+    {"[一-鿿㐀-䶿\uF900-\uFAFF぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-\u0E7F\u0E80-\u0EFFក-\u17FF\u1000-\u109Fꩠ-"
+     "ꩿ"
+     "\uA9E0-\uA9FF가-\uD7AF\u1100-\u11FF]+",
+     Simple(CutKind::kAfmoeScripts)},
     {"\\p{N}{1,3}", Digits(3)},
     {"\\p{N}", Digits(1)},
     {"\\p{N}+", Digits(0)},

@@ -18,7 +18,8 @@ absl::Status Unsupported(std::string_view what) {
 }
 
 bool Tiles(CutKind kind) {
-  return kind == CutKind::kGpt2 || kind == CutKind::kLlama3 || kind == CutKind::kO200k;
+  return kind == CutKind::kGpt2 || kind == CutKind::kLlama3 || kind == CutKind::kO200k ||
+         kind == CutKind::kPhrases || kind == CutKind::kLines;
 }
 
 absl::StatusOr<CutStep> RegexStep(const PreTokenizerStep& step) {
@@ -129,8 +130,9 @@ void PreTokenizer::Cut(size_t step, std::string_view text, bool at_beginning,
     return;
   }
   const char* const end = text.data() + text.size();
+  RunAhead ahead;
   for (const char* p = text.data(); p != end;) {
-    const Piece piece = NextPiece(steps_[step], p, end);
+    const Piece piece = NextPiece(steps_[step], p, end, ahead);
     if (piece.is_word) {
       Cut(step + 1, {p, static_cast<size_t>(piece.end - p)}, at_beginning && p == text.data(),
           model, out);

@@ -16,6 +16,8 @@ extern const std::span<const CodePointRange> kBertPunctuation;  // words of thei
 extern const std::span<const CodePointRange> kAccents;          // by StripAccents
 extern const std::span<const CodePointRange> kInert;            // to the package's NFC ... NFKD
 extern const std::span<const CodePointRange> kWordCharacters;   // \w
+extern const std::span<const CodePointRange> kDecimalDigits;    // \d
+extern const std::span<const CodePointRange> kHan;              // \p{Han}
 
 [[nodiscard]] inline bool Contains(std::span<const CodePointRange> ascending, char32_t c) {
   const auto after = std::upper_bound(ascending.begin(), ascending.end(), c,

@@ -1,8 +1,11 @@
 // The long patterns of cut_step.h, one function each.
+#include <algorithm>
 #include <string_view>
 
+#include "base/utf8.h"
 #include "tokenizer/char_class.h"
 #include "tokenizer/cut_step.h"
+#include "tokenizer/unicode_sets.h"
 
 namespace sluice {
 namespace {
@@ -57,6 +60,26 @@ inline const char* SpaceWordEnd(const char* p, const char* end) {
   return run.end == end || run.last == p ? run.end : run.last;
 }
 
+// \s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|...|\s{4}(?!\S)|\s{1,2}(?!\S)|\s at white space.
+const char* SpacesByPowers(const char* p, const char* end, RunAhead& ahead) {
+  if (ahead.end == nullptr || p >= ahead.end) {
+    const SpaceRun run = SpacesAt(p, end);
+    if (run.newline_end != nullptr) return run.newline_end;
+    ahead = {run.end, 0};
+    for (const char* at = p; at < run.end; at += CharacterAt(at).length) ++ahead.left;
+  }
+  const int64_t most = std::max<int64_t>(ahead.end == end ? ahead.left : ahead.left - 1, 1);
+  int64_t take = 512;
+  while (take > most) take /= 2;
+  for (; take > 0; --take, --ahead.left) p += CharacterAt(p).length;
+  return p;
+}
+
+inline bool IsHan(const char* p) {
+  size_t length = 0;
+  return static_cast<uint8_t>(*p) >= 0xE2 && Contains(kHan, DecodeValidUtf8(p, length));
+}
+
 // '(?:s|t|m|d|re|ve|ll) at p, where p[0] is the apostrophe: its bytes, or 0.
 inline size_t ContractionLength(const char* p, const char* end) {
   if (end - p < 2) return 0;
@@ -89,23 +112,30 @@ inline const char* DigitsEnd(const CutStep& step, const char* p, const char* end
 }
 
 // [heads]*[tails]+ or, failing that, [heads]+[tails]* at p; nullptr: neither. The greedy first run
-// gives back as far as the last character that may also be a tail.
+// gives back as far as the last character that may also be a tail. without_han: neither has
+// \p{Han}.
 struct CaseWord {
   const char* end;    // nullptr: no match
   bool ends_in_tail;  // the first form
 };
 
-inline CaseWord CaseWordAt(const char* p, const char* end) {
+inline const char* TailsEnd(const char* p, const char* end, bool without_han) {
+  if (!without_han) return RunEnd(p, end, kTails);
+  while (p < end && IsOf(CharacterAt(p), kTails) && !IsHan(p)) p += CharacterAt(p).length;
+  return p;
+}
+
+inline CaseWord CaseWordAt(const char* p, const char* end, bool without_han) {
   const char* last_both = nullptr;
   const char* head = p;
   while (head < end) {
     const Character c = CharacterAt(head);
-    if (!IsOf(c, kHeads)) break;
+    if (!IsOf(c, kHeads) || (without_han && IsHan(head))) break;
     if (IsOf(c, kTails)) last_both = head + c.length;
     head += c.length;
   }
   if (head < end && CharacterAt(head).kind == CharKind::kLower) {
-    return {RunEnd(head, end, kTails), true};
+    return {TailsEnd(head, end, without_han), true};
   }
   if (last_both != nullptr) return {last_both, true};
   return {head == p ? nullptr : head, false};
@@ -140,7 +170,8 @@ const char* ScanGpt2(const CutStep& step, const char* p, const char* end) {
 // marks_are_letters: [\p{L}\p{M}]+ for \p{L}+, and [^\s\p{L}\p{M}\p{N}]+.
 // symbols_end_lines = false: [^\s\p{L}\p{N}\r\n]+ without [\r\n]* after it.
 // cuts_contractions = false: without the first alternative.
-const char* ScanLlama3(const CutStep& step, const char* p, const char* end) {
+// spaces_by_powers: white space as SpacesByPowers cuts it.
+const char* ScanLlama3(const CutStep& step, const char* p, const char* end, RunAhead& ahead) {
   if (step.cuts_contractions && *p == '\'') {
     const size_t length = CaselessContractionLength(p, end);
     if (length != 0) return p + length;
@@ -159,20 +190,26 @@ const char* ScanLlama3(const CutStep& step, const char* p, const char* end) {
     while (step.symbols_end_lines && rest < end && IsNewline(*rest)) ++rest;
     return rest;
   }
-  return SpaceWordEnd(p, end);
+  return step.spaces_by_powers ? SpacesByPowers(p, end, ahead) : SpaceWordEnd(p, end);
 }
 
 // [^\r\n\p{L}\p{N}]?[heads]*[tails]+|[^\r\n\p{L}\p{N}]?[heads]+[tails]*|\p{N}{1,max_digits}
 // | ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+
 // contractions: (?i:'s|'t|'re|'ve|'m|'ll|'d)? after each of the first two.
+// han_apart: \p{Han}+ before all others, not in heads and tails, and [\r\n]* for [\r\n/]*.
 const char* ScanO200k(const CutStep& step, const char* p, const char* end) {
   const Character first = CharacterAt(p);
-  if (first.kind == CharKind::kNumber) return DigitsEnd(step, p, end);
+  const bool han = step.han_apart;
   const char* second = p + first.length;
+  if (han && IsHan(p)) {
+    while (second < end && IsHan(second)) second += CharacterAt(second).length;
+    return second;
+  }
+  if (first.kind == CharKind::kNumber) return DigitsEnd(step, p, end);
   CaseWord word = {nullptr, false};
-  if (!IsOf(first, kLetters) && !IsNewline(*p)) word = CaseWordAt(second, end);
+  if (!IsOf(first, kLetters) && !IsNewline(*p)) word = CaseWordAt(second, end, han);
   if (!word.ends_in_tail && IsOf(first, kHeads | kTails)) {
-    const CaseWord bare = CaseWordAt(p, end);
+    const CaseWord bare = CaseWordAt(p, end, han);
     if (bare.ends_in_tail || word.end == nullptr) word = bare;
   }
   if (word.end != nullptr) {
@@ -182,15 +219,43 @@ const char* ScanO200k(const CutStep& step, const char* p, const char* end) {
   const char* body = *p == ' ' ? second : p;
   const char* rest = RunEnd(body, end, kRest);
   if (rest != body) {
-    while (rest < end && (IsNewline(*rest) || *rest == '/')) ++rest;
+    while (rest < end && (IsNewline(*rest) || (*rest == '/' && !han))) ++rest;
     return rest;
   }
   return SpaceWordEnd(p, end);
 }
 
+// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}
+// | ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+
+const char* ScanPhrases(const char* p, const char* end) {
+  if (*p == '\'') {
+    const size_t length = CaselessContractionLength(p, end);
+    if (length != 0) return p + length;
+  }
+  const auto is_letter = [end](const char* at) {
+    return at < end && IsOf(CharacterAt(at), kLetters);
+  };
+  const Character first = CharacterAt(p);
+  if (first.kind == CharKind::kNumber) return p + first.length;
+  const char* second = p + first.length;
+  if (is_letter(p) || (!IsNewline(*p) && is_letter(second))) {
+    const char* word = is_letter(p) ? p : second;
+    while (is_letter(word)) {
+      word = RunEnd(word + CharacterAt(word).length, end, kMarks);
+      if (word < end && *word == ' ' && is_letter(word + 1)) ++word;
+    }
+    return word;
+  }
+  const char* body = *p == ' ' ? second : p;
+  const char* rest = RunEnd(body, end, kRest);
+  if (rest == body) return SpaceWordEnd(p, end);
+  return rest + (rest < end && (IsNewline(*rest) || *rest == '/') ? 1 : 0);
+}
+
 // [ASCII punctuation or symbol][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+
 // | ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-const char* ScanDeepSeek3(const char* p, const char* end) {
+// symbols_end_lines = false: without the first [\r\n]*, and [\r\n] for \s*[\r\n]+.
+const char* ScanDeepSeek3(const CutStep& step, const char* p, const char* end) {
   const auto is_ascii_letter = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
   };
@@ -208,10 +273,14 @@ const char* ScanDeepSeek3(const char* p, const char* end) {
   const char* body = *p == ' ' ? second : p;
   const char* rest = RunEnd(body, end, kSigns);
   if (rest != body) {
-    while (rest < end && IsNewline(*rest)) ++rest;
+    while (step.symbols_end_lines && rest < end && IsNewline(*rest)) ++rest;
     return rest;
   }
-  return IsOf(first, kSpaces) ? SpaceWordEnd(p, end) : nullptr;
+  if (!IsOf(first, kSpaces)) return nullptr;
+  if (step.symbols_end_lines) return SpaceWordEnd(p, end);
+  if (IsNewline(*p)) return second;
+  const SpaceRun run = SpacesAt(p, end);
+  return run.end == end || run.last == p ? run.end : run.last;
 }
 
 }  // namespace sluice

@@ -149,8 +149,8 @@ and the real vocabularies of SmolLM2 (5,673 strings), Gemma3-270M and MiniLM.
 
 ## Not served yet
 
-bitsandbytes and other methods of quantised folders; GPTQ of 2 and 3 bits; the GGUF pre-tokenizers `jais-2`, `superbpe`,
-`kimi-k2`, `youtu`, `tiny_aya`, `exaone-moe`, `afmoe`, `gemma4` and others, which are refused by name; experts chosen by sigmoid.
+bitsandbytes and other methods of quantised folders; GPTQ of 2 and 3 bits; the GGUF pre-tokenizers `chameleon`, and `gemma4`,
+`granite-embed-multi-311m`, `sarvam-moe` and `whitespace`, whose BPE is not byte-level, which are refused by name; experts chosen by sigmoid.
 """
     (ROOT / "docs/models.md").write_text(text)
 

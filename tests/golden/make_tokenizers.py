@@ -4,6 +4,7 @@
 Each kind has a .json, a tokenizer.json whose vocabulary (trained here) stands in a file of its own, and .ids: for each
 block of BLOCK strings a 64-bit hash of all their ids, once without and once with the special tokens spelled out in the
 strings. tests/tokenizer/corpus.cc makes the same strings: those of tokenizer_smollm2.tsv, then combinations of them.
+cuts.tsv holds where CUT_KINDS cut texts drawn from the characters that they tell apart: the vocabulary hides some.
 Byte-level kinds share one vocabulary and differ in their pre-tokenizer, which their tokenizer.json holds.
 --check OUT FILE writes the hashes of a tokenizer that is not committed: a model's tokenizer.json or GGUF file.
 
@@ -61,6 +62,14 @@ DEEPSEEK3 = ("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}
 GPT4 = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)"
         r"|\s+")
 
+HAN_HEADS, HAN_TAILS = f"{UPPER[:-1]}&&[^\\p{{Han}}]]", f"{LOWER[:-1]}&&[^\\p{{Han}}]]"
+KIMI = (rf"[\p{{Han}}]+|{HEAD}{HAN_HEADS}*{HAN_TAILS}+{QUOTE}|{HEAD}{HAN_HEADS}+{HAN_TAILS}*{QUOTE}|"
+        r"\p{N}{1,3}" + END.replace("/", ""))
+EXAONE_MOE = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}"
+              r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+")
+AFMOE_SCRIPTS = ("[一-鿿㐀-䶿\uf900-\ufaff\u3040-ゟ゠-ヿ･-ﾟ⼀-\u2fdfเ-\u0e7f\u0e80-\u0effក-\u17ff\u1000-\u109f"
+                 "ꩠ-ꩿ\ua9e0-\ua9ff가-\ud7af\u1100-\u11ff]+")
+
 
 def split(pattern):
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
@@ -87,6 +96,18 @@ BYTE_LEVEL = {
     "seed-coder": [split(L3.replace("{1,3}", "{1}").replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+")),
                    byte_level()],
     "ufakzeka": [split(L3.replace("{1,3}", "").removeprefix("(?i:'s|'t|'re|'ve|'m|'ll|'d)|")), byte_level()],
+    "superbpe": [split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))"), byte_level()],
+    "kimi-k2": [split(KIMI), byte_level()],
+    "youtu": [split("[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u3040-ゟ゠-ヿ]+"),
+              split(O200K.replace("{1,3}", "")), byte_level()],
+    "tiny_aya": [split(r"\d{1,3}(?=(?:\d{3})*\b)"), split(O200K), byte_level()],
+    "exaone-moe": [split(EXAONE_MOE), byte_level()],
+    "afmoe": [split(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"), split(AFMOE_SCRIPTS), split(DEEPSEEK3), byte_level()],
+    "jais-2": [split(L3.removesuffix(r"\s+(?!\S)|\s+")
+                     + "".join(rf"\s{{{2 ** n}}}(?!\S)|" for n in range(9, 1, -1)) + r"\s{1,2}(?!\S)|\s{1}"), byte_level()],
+    "spark2_5": [split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"),
+                 split(DEEPSEEK3.replace("+[\r\n]*|\\s*[\r\n]+|", "+|[\r\n]|")), split(r"\p{N}"), byte_level()],
+    "laguna": [split(r"[^\n]+|[\n]+"), split(L3.replace("{1,3}", "")), byte_level()],
     "minicpm5": [split(r"\p{N}{1,3}"), split(L3.replace("{1,3}", "+")), byte_level()],
     "tekken": [split(TEKKEN), byte_level()],
     "gpt-4o": [split(O200K), byte_level()],
@@ -348,6 +369,34 @@ def kinds():
         pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")])))
 
 
+CUT_KINDS = ["superbpe", "kimi-k2", "youtu", "tiny_aya", "exaone-moe", "afmoe", "jais-2", "spark2_5", "laguna"]
+CUT_CHARACTERS = ["12345", "678", "9", "\u0663", "\u00bd", "\u00b2", "\u3007", "\u2167", "_", "a", "b", "X", "Ab", "'s",
+                  "'LL", "'", "\u00e9", "\u0301", "\u093e", "\u03a9", "\u01c5", "\u02b0", "\u4e2d", "\u9fef", "\u3005",
+                  "\u2e80", "\u2f00", "\u3042", "\u30ab", "\uff76", "\ud55c", "\u3131", "\u1100", "\u3105", "\u0e01",
+                  "\u0e81", "\u1780", "\u1000", "\uaa60", "\ua9e0", "\u3001", "\uff0c", "\u2026", "\ufe30", "\U00020000",
+                  "\U00016ff0", ".", "/", "!?", "+", "\U0001f600", "\u200d", " ", " ", " ", "  ", "   ", "\t", "\u3000",
+                  "\u00a0", "\n", "\r\n", "\n\n"]
+
+
+def write_cuts(path):
+    """A text, then for each of CUT_KINDS the lengths of its words in bytes."""
+    state, lines = 5, ["# " + "\t".join(CUT_KINDS)]
+    cutters = [pre_tokenizers.Sequence(BYTE_LEVEL[name][:-1]) for name in CUT_KINDS]
+    texts = ["a" + " " * n + end for n in (3, 4, 5, 7, 8, 9, 63, 300, 511, 512, 513, 514, 1100) for end in ("", "b", "\n b")]
+    for _ in range(1200):
+        state, size = split_mix(state)
+        parts = []
+        for _ in range(1 + size % 12):
+            state, pick = split_mix(state)
+            parts.append(CUT_CHARACTERS[pick % len(CUT_CHARACTERS)])
+        texts.append("".join(parts))
+    for text in texts:
+        lengths = [" ".join(str(len(word.encode())) for word, _ in cutter.pre_tokenize_str(text)) for cutter in cutters]
+        escaped = text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+        lines.append("\t".join([escaped, *lengths]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def write_kind(name, tokenizer, folder, vocabularies):
     """Vocabularies that several kinds share stand in one file: "model" then is that file's name."""
     data = json.loads(tokenizer.to_str())
@@ -415,6 +464,7 @@ def main():
     folder = HERE / "tokenizers"
     folder.mkdir(exist_ok=True)
     vocabularies = {}
+    write_cuts(folder / "cuts.tsv")
     for name, tokenizer in kinds():
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         write_kind(name, tokenizer, folder, vocabularies)

@@ -157,7 +157,7 @@ TEST(ByteLevelBpe, InconsistentDataIsRefusedInOneSentence) {
   const Refusal refusals[] = {
       {"model", [](auto& d) { d.model = "rwkv\n"; }, "model 'rwkv\\n' is not supported"},
       {"pattern", [](auto& d) { d.pre_tokenizer = "gpt-3"; },
-       "pre-tokenizer 'gpt-3' is not supported; these are: default, gpt-2, a.x-4.0, bail"},
+       "pre-tokenizer 'gpt-3' is not supported; these are: default, gpt-2, a.x-4.0, afmoe"},
       {"space", [](auto& d) { d.add_space_prefix = true; }, "add_space_prefix"},
       {"empty", [](auto& d) { d = {.model = "gpt2", .pre_tokenizer = "gpt-2"}; },
        "the vocabulary is empty"},

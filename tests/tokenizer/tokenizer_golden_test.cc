@@ -66,8 +66,9 @@ std::vector<int32_t> WordLengths(const std::vector<CutStep>& steps, size_t step,
                                  const char* end) {
   if (step == steps.size()) return {static_cast<int32_t>(end - begin)};
   std::vector<int32_t> lengths;
+  RunAhead ahead;
   for (const char* p = begin; p != end;) {
-    const Piece piece = NextPiece(steps[step], p, end);
+    const Piece piece = NextPiece(steps[step], p, end, ahead);
     EXPECT_TRUE(piece.is_word);
     const auto inner = WordLengths(steps, step + 1, p, piece.end);
     lengths.insert(lengths.end(), inner.begin(), inner.end());
@@ -80,6 +81,24 @@ TEST(TokenizerGolden, EveryPatternCutsTheSameWords) {
   const std::vector<std::string> names = {"smollm", "gpt-2", "llama-bpe", "qwen2"};
   const auto rows = ReadGoldenRows("pre_tokenizers.tsv");
   ASSERT_GE(rows.size(), 2000);
+  for (const auto& row : rows) {
+    ASSERT_EQ(row.size(), 1 + names.size()) << row[0];
+    for (size_t i = 0; i < names.size(); ++i) {
+      const auto pattern = FindPreTokenizer(names[i]);
+      ASSERT_TRUE(pattern.has_value());
+      const char* const begin = row[0].data();
+      EXPECT_EQ(WordLengths(pattern->steps, 0, begin, begin + row[0].size()), ParseIds(row[1 + i]))
+          << names[i] << ": " << row[0];
+    }
+  }
+}
+
+TEST(TokenizerGolden, RarePatternsCutTheSameWords) {
+  const std::vector<std::string> names = {"superbpe", "kimi-k2",    "youtu",
+                                          "tiny_aya", "exaone-moe", "afmoe",
+                                          "jais-2",   "spark2_5",   "laguna"};
+  const auto rows = ReadGoldenRows("tokenizers/cuts.tsv");
+  ASSERT_GE(rows.size(), 1200);
   for (const auto& row : rows) {
     ASSERT_EQ(row.size(), 1 + names.size()) << row[0];
     for (size_t i = 0; i < names.size(); ++i) {
