@@ -62,7 +62,8 @@ TEST(Convert, EveryClassReadsBackAsItWas) {
   for (const char* class_name :
        {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM",
         "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "GemmaForCausalLM",
-        "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM"}) {
+        "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration",
+        "Phi3ForCausalLM"}) {
     const TemporaryFolder dir;
     MakeTestHfFolder(class_name, "BF16").Write(dir.path());
     const auto model = OpenFolder(dir.path());
