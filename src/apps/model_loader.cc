@@ -115,6 +115,13 @@ absl::StatusOr<KvPlan> PlanEncoder(const Config& config, const ModelFile& file) 
         fmt::format("max-model-len is {}; the model allows {} and max-step-tokens is {}",
                     config.max_model_len, trained, config.max_step_tokens));
   }
+  // Packed, an encoder's weights take about what they take in the file.
+  const int64_t weights = file.num_bytes(), available = AvailableMemoryBytes();
+  if (weights > available) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{}: the model needs {} MiB for weights; {} MiB of memory are available",
+                    config.model, Mib(weights), Mib(available)));
+  }
   const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : trained;
   return KvPlan{1, std::min(wanted, config.max_step_tokens)};
 }
@@ -145,7 +152,7 @@ absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
 // Rounds as the settings say, gives the file's pages back, and tells how far it is every few
 // seconds.
 LoadOptions MakeLoadOptions(const Config& config, std::shared_ptr<const ModelFile> file) {
-  constexpr absl::Duration kBetweenLines = absl::Seconds(2);
+  static constexpr absl::Duration kBetweenLines = absl::Seconds(2);
   LoadOptions load;
   load.quantise = ParseQuantisedType(config.quantize);
   load.threads = config.threads > 0 ? config.threads

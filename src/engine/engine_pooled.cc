@@ -51,7 +51,7 @@ absl::Status Engine::FeedPooled(Call& call) {
 
 // One input a call in turn, until all calls have theirs or the waiting queue is full.
 void Engine::FeedPooledCalls() {
-  const auto max_live = static_cast<size_t>(2 * options_.scheduler.max_rows);
+  const auto max_live = 2 * static_cast<size_t>(options_.scheduler.max_rows);
   const absl::Time now = clock_.Now();
   size_t num_sated = 0;  // calls in a row that wanted nothing
   while (num_sated < backlog_.size()) {

@@ -11,7 +11,7 @@ namespace sluice {
 
 absl::StatusOr<std::unique_ptr<EncoderExecutor>> EncoderExecutor::Create(
     const EncoderConfig& config, const EncoderViews& views, std::unique_ptr<Ops> ops,
-    EncoderExecutorOptions options) {
+    const EncoderExecutorOptions& options) {
   auto executor = std::unique_ptr<EncoderExecutor>(new EncoderExecutor(std::move(ops), options));
   ASSIGN_OR_RETURN(executor->encoder_,
                    Encoder::Create(config, views, options.limits, options.load, *executor->ops_));

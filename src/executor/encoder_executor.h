@@ -23,10 +23,9 @@ struct EncoderExecutorOptions {
 class EncoderExecutor final : public Executor {
  public:
   // The views' memory outlives the executor. Errors: those of Encoder::Create.
-  static absl::StatusOr<std::unique_ptr<EncoderExecutor>> Create(const EncoderConfig& config,
-                                                                 const EncoderViews& views,
-                                                                 std::unique_ptr<Ops> ops,
-                                                                 EncoderExecutorOptions options);
+  static absl::StatusOr<std::unique_ptr<EncoderExecutor>> Create(
+      const EncoderConfig& config, const EncoderViews& views, std::unique_ptr<Ops> ops,
+      const EncoderExecutorOptions& options);
 
   [[nodiscard]] int max_steps_in_flight() const override { return 1; }
   absl::Status Submit(BatchPlan plan) override;

@@ -33,6 +33,7 @@ TokenId HashedToken(SequenceId sequence, int32_t output_index, int32_t vocab_siz
 
 std::vector<float> HashedVector(SequenceId sequence, int32_t dim) {
   std::vector<float> vector;
+  vector.reserve(static_cast<size_t>(dim));
   for (int32_t i = 0; i < dim; ++i) {
     vector.push_back(static_cast<float>(HashedToken(sequence, i, 2001)) / 1000 - 1);
   }

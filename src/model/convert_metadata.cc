@@ -112,6 +112,7 @@ void WriteEncoder(const EncoderConfig& c, int32_t max_model_len, GgufWriter& w) 
   if (max_model_len != c.max_positions) w.Set(kMaxModelLenKey, U32(max_model_len));
   if (c.num_labels == 0) return;
   std::vector<std::string> labels;
+  labels.reserve(static_cast<size_t>(c.num_labels));
   for (int32_t i = 0; i < c.num_labels; ++i) labels.push_back(fmt::format("LABEL_{}", i));
   w.Set("bert.classifier.output_labels", std::span<const std::string>(labels));
 }

@@ -253,6 +253,7 @@ std::vector<int32_t> ImpliedWindows(std::string_view architecture, int32_t num_l
   const auto* family = std::ranges::find(kFamilies, architecture, &Family::name);
   const int32_t period = family != std::end(kFamilies) ? family->window_period : 0;
   std::vector<int32_t> windows;
+  windows.reserve(static_cast<size_t>(num_layers));
   for (int32_t l = 0; l < num_layers; ++l) {
     windows.push_back(HasWindow(l, period) ? window : 0);
   }

@@ -228,6 +228,7 @@ absl::StatusOr<std::optional<HfQuantisation>> ReadHfQuantisation(const HfObject&
     HfQuantisation out{.method = std::string(method)};
     RETURN_IF_ERROR(known.read(config, out));
     std::vector<std::string> schemes;
+    schemes.reserve(out.schemes.size());
     for (const HfScheme& scheme : out.schemes) schemes.push_back(Describe(scheme));
     out.summary = fmt::format("{}: {}", method, fmt::join(schemes, ", or "));
     if (config.Has("kv_cache_scheme")) {

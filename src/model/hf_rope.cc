@@ -82,6 +82,7 @@ absl::StatusOr<std::vector<float>> ReadDivisors(const HfObject& scaling, std::st
                                              values.size(), rope_dim, wanted));
   }
   std::vector<float> divisors;
+  divisors.reserve(values.size());
   for (const double value : values) divisors.push_back(static_cast<float>(value));
   return divisors;
 }

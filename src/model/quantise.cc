@@ -76,6 +76,7 @@ bool RoundQ41(const float* x, uint8_t* out) {
   const float low = *min;
   PutHalf(d, out);
   PutHalf(low, out + 2);
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings): as the gguf package rounds, to the bit.
   PutNibbles([&](int64_t i) { return static_cast<int>((x[i] - low) * inverse + 0.5F); }, out + 4);
   return true;
 }
