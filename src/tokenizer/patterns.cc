@@ -240,14 +240,12 @@ constexpr Pattern kPatterns[] = {
     {"\\d{1,3}(?=(?:\\d{3})*\\b)", Simple(CutKind::kTriplesFromEnd)},
     {"\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))", kNumberTriples},
     {"[^\\n]+|[\\n]+", Simple(CutKind::kLines)},
-    {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-"
-     "ヿ]"
-     "+",
+    {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+"
+     "|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",
      Simple(CutKind::kYoutuScripts)},
-    {"[一-鿿㐀-䶿\uF900-\uFAFF぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-\u0E7F\u0E80-\u0EFFក-\u17FF\u1000-"
-     "\u109Fꩠ-"
-     "ꩿ"
-     "\uA9E0-\uA9FF가-\uD7AF\u1100-\u11FF]+",
+    {"[一-鿿㐀-䶿\uF900-\uFAFF぀-ゟ゠-ヿ･-ﾟ"
+     "⼀-⿟เ-\u0E7F\u0E80-\u0EFFក-\u17FF"
+     "\u1000-\u109Fꩠ-ꩿ\uA9E0-\uA9FF가-\uD7AF\u1100-\u11FF]+",
      Simple(CutKind::kAfmoeScripts)},
     {"\\p{N}{1,3}", Digits(3)},
     {"\\p{N}", Digits(1)},
