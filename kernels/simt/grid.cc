@@ -176,6 +176,9 @@ void Barrier(uint32_t id, uint32_t count, Site site) { Running().Wait(id, count,
 void Together(uint32_t mask, void* argument, WarpOperation operation, Site site) {
   Running().Meet(mask, argument, operation, site);
 }
+void CheckAligned(const void* address, size_t bytes, Site site) {
+  Running().CheckAligned(address, bytes, site);
+}
 void CopyAsync(void* to, const void* from, bool filled, Site site) {
   Running().Copy(to, from, filled, site);
 }

@@ -98,6 +98,9 @@ void EndCopyGroup();
 // Until at most `groups` of the calling thread's last groups are under way.
 void WaitForCopies(uint32_t groups);
 
+// For accesses of several bytes at once.
+void CheckAligned(const void* address, size_t bytes, Site site);
+
 // The same memory for every thread of a block, by key; aligned to 16 bytes or more. Filled with a
 // pattern at the block's begin, as a card's holds what was left there.
 void* SharedMemory(const void* key, size_t bytes, size_t alignment, Site site);

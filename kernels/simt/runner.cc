@@ -67,12 +67,16 @@ void Runner::Park(const char* in, Site site) {
   SwitchTo(*next);
 }
 
+void Runner::CheckAligned(const void* address, size_t bytes, Site site) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes == 0) return;
+  Stop(FindingKind::kMisaligned, site,
+       fmt::format("an access of {} bytes at {}, which is no multiple of that", bytes, address));
+}
+
 void Runner::Copy(void* to, const void* from, bool filled, Site site) {
   constexpr size_t kBytes = sizeof(AsyncCopy::bytes);
-  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % kBytes != 0) {
-    Stop(FindingKind::kMisaligned, site,
-         fmt::format("an asynchronous copy from {} to {}; both must be multiples of 16", from, to));
-  }
+  CheckAligned(to, kBytes, site);
+  CheckAligned(from, kBytes, site);
   AsyncCopy copy{.to = static_cast<std::byte*>(to),
                  .from = static_cast<const std::byte*>(from),
                  .filled = filled,

@@ -272,7 +272,7 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"CopyNeverWaitedFor", CopyNeverWaitedFor, FindingKind::kCopy,
                "1 of its asynchronous copies were never waited for"},
         Broken{"CopyFromOddAddress", CopyFromOddAddress, FindingKind::kMisaligned,
-               "both must be multiples of 16"}),
+               "an access of 16 bytes at "}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Grid, RefusesWhatNoCardTakes) {
