@@ -62,7 +62,8 @@ struct Health {
 };
 
 struct VersionInfo {
-  std::string version, backend, isa, model_hash;
+  std::string version, backend, isa;
+  std::string model_hash;          // of the server's first model
   std::string system_fingerprint;  // "fp_" + digest of the above
 };
 

@@ -152,6 +152,7 @@ struct Accepted {
   std::string model;  // the model's own name
   uint64_t seed = 0;
   int64_t prompt_tokens = 0;
+  std::string system_fingerprint;  // of this server's build and backend with that model
 };
 
 struct TokenLogprob {

@@ -1,7 +1,6 @@
 #include "apps/create.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <utility>
@@ -14,14 +13,6 @@
 
 namespace sluice {
 namespace {
-
-VersionInfo MakeVersion(std::string_view isa, const std::string& model_hash) {
-  VersionInfo v{
-      .version = Version(), .backend = "cpu", .isa = std::string(isa), .model_hash = model_hash};
-  const std::string all = fmt::format("{}|{}|{}|{}", v.version, v.backend, v.isa, v.model_hash);
-  v.system_fingerprint = fmt::format("fp_{:016x}", XXH3_64bits(all.data(), all.size()));
-  return v;
-}
 
 // The first model answers to "default" unless another does.
 void NameTheDefault(std::vector<std::unique_ptr<LoadedModel>>& models) {
@@ -63,7 +54,7 @@ absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& c
   NameTheDefault(models);
   RETURN_IF_ERROR(CheckNames(models));
   std::unique_ptr<Metrics> metrics = loader->TakeServerMetrics();
-  const VersionInfo version = MakeVersion(CpuIsaName(loader->isa()), models.front()->info.hash);
+  const VersionInfo version = loader->VersionWith(models.front()->info);
   metrics->SetBuildInfo(version.version, version.backend, version.isa);
   const auto load =
       [config,

@@ -1,6 +1,7 @@
 #include "apps/model_loader.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <charconv>
@@ -287,6 +288,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
   model->metrics = MetricsOf(model->info.name, config.metrics_alias);
   EngineOptions options = OptionsOfEngine(config, kv, executor->max_steps_in_flight());
+  options.system_fingerprint = VersionWith(model->info).system_fingerprint;
   if (encoder) {
     options.scheduler.prefix_cache = options.scheduler.keeps_kv = false;
     options.scheduler.whole_prompts = true;
@@ -303,6 +305,16 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
        {"kv_blocks", kv.num_blocks},
        {"max_model_len", kv.max_model_len}});
   return model;
+}
+
+VersionInfo ModelLoader::VersionWith(const ModelInfo& model) const {
+  VersionInfo v{.version = SLUICE_VERSION,
+                .backend = "cpu",
+                .isa = std::string(CpuIsaName(isa_)),
+                .model_hash = model.hash};
+  const std::string all = fmt::format("{}|{}|{}|{}", v.version, v.backend, v.isa, v.model_hash);
+  v.system_fingerprint = fmt::format("fp_{:016x}", XXH3_64bits(all.data(), all.size()));
+  return v;
 }
 
 }  // namespace sluice

@@ -12,6 +12,7 @@
 #include "metrics/metrics.h"
 #include "service/model_registry.h"
 #include "sluice/config.h"
+#include "sluice/service.h"
 
 namespace sluice {
 
@@ -28,7 +29,8 @@ class ModelLoader {
   // The metrics of the server, under the name of the first model. Once, after its Load.
   [[nodiscard]] std::unique_ptr<Metrics> TakeServerMetrics();
 
-  [[nodiscard]] CpuIsa isa() const { return isa_; }
+  // What is the same in two answers that may differ in nothing but their sampling.
+  [[nodiscard]] VersionInfo VersionWith(const ModelInfo& model) const;
 
  private:
   ModelLoader(CpuIsa isa, std::shared_ptr<cpu::ThreadPool> threads, const Clock* clock)

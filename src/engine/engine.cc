@@ -173,9 +173,10 @@ void Engine::Add(Request request) {
     sequences_[sequence] = {&call, choice};
   }
   metrics_.CountPromptTokens(call.usage.prompt_tokens);
-  Emit(r,
-       Accepted{
-           .model = r.model, .seed = r.sampling->seed, .prompt_tokens = call.usage.prompt_tokens});
+  Emit(r, Accepted{.model = r.model,
+                   .seed = r.sampling->seed,
+                   .prompt_tokens = call.usage.prompt_tokens,
+                   .system_fingerprint = options_.system_fingerprint});
 }
 
 void Engine::CancelCall(CallId id) {

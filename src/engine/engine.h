@@ -30,6 +30,7 @@ namespace sluice {
 struct EngineOptions {
   SchedulerConfig scheduler;
   absl::Duration stall_timeout = absl::Seconds(10);
+  std::string system_fingerprint;  // for Accepted
   bool plant_leak =
       false;  // the first cancelled call keeps its row: proves that the orphan audit sees a leak
 };

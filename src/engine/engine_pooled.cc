@@ -25,7 +25,9 @@ void Engine::AddPooled(Call& call) {
   }
   if (call.pooled->next() != nullptr) backlog_.insert(call.request.call);
   metrics_.CountPromptTokens(num_tokens);
-  Emit(call.request, Accepted{.model = call.request.model, .seed = 0, .prompt_tokens = num_tokens});
+  Emit(call.request, Accepted{.model = call.request.model,
+                              .prompt_tokens = num_tokens,
+                              .system_fingerprint = options_.system_fingerprint});
 }
 
 // Adds the call's next input.

@@ -31,6 +31,7 @@ void Generation::OnAccepted(Accepted accepted) {
   accepted_ = std::move(accepted);
   options_.facts.model = accepted_->model;
   options_.facts.prompt_tokens = accepted_->prompt_tokens;
+  options_.facts.system_fingerprint = accepted_->system_fingerprint;
   if (options_.stream) {
     streamed_.Start(options_.facts);
   } else {

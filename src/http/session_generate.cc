@@ -59,7 +59,6 @@ Generation::Options Session::MakeOptions(const OpenAiRequest& request) const {
   facts.endpoint = request.endpoint;
   facts.id = (request.endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-") + shard_.RandomHex(16);
   facts.created = absl::ToUnixSeconds(exchange_.begin);
-  facts.system_fingerprint = context_.service->GetVersion().system_fingerprint;
   facts.num_choices = request.generate.sampling.n;
   facts.logprobs = request.generate.sampling.num_logprobs.has_value();
   facts.token_ids = request.return_token_ids;

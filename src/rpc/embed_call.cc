@@ -25,7 +25,7 @@ absl::StatusOr<GenerateCall::Work> UnaryEmbed::Prepare(const grpc::ByteBuffer& b
 void UnaryEmbed::Take(Accepted accepted) {
   answer_.set_request_id(record_.request_id());
   answer_.set_model(std::move(accepted.model));
-  answer_.set_system_fingerprint(env_->service->GetVersion().system_fingerprint);
+  answer_.set_system_fingerprint(std::move(accepted.system_fingerprint));
 }
 
 void UnaryEmbed::Take(VectorEvent vector) {

@@ -178,7 +178,7 @@ void UnaryGenerate::Take(Accepted accepted) {
   answer_.set_request_id(record_.request_id());
   answer_.set_model(std::move(accepted.model));
   answer_.set_seed(accepted.seed);
-  answer_.set_system_fingerprint(env_->service->GetVersion().system_fingerprint);
+  answer_.set_system_fingerprint(std::move(accepted.system_fingerprint));
 }
 
 void UnaryGenerate::Take(TokenEvent tokens) {
@@ -204,7 +204,7 @@ void StreamGenerate::Take(Accepted accepted) {
   message.set_model(std::move(accepted.model));
   message.set_seed(accepted.seed);
   message.set_prompt_tokens(accepted.prompt_tokens);
-  message.set_system_fingerprint(env_->service->GetVersion().system_fingerprint);
+  message.set_system_fingerprint(std::move(accepted.system_fingerprint));
 }
 
 void StreamGenerate::Take(TokenEvent tokens) {

@@ -111,11 +111,14 @@ def test_a_model_is_loaded_served_and_unloaded(server):
     status, answer = admin(server, "load", name="third", path="smol.gguf", settings={"kv-cache-mib": 32, "max-rows": 2})
     assert (status, answer) == (200, {"loaded": "third"})
     assert names(server)[-1] == "third"
-    assert complete(server, "third")[0] == 200
+    status, answer = complete(server, "third")
+    assert status == 200
+    assert any('model_name="third"' in name for name in server.metrics())
     assert admin(server, "load", name="third", path="smol.gguf")[0] == 409
     assert admin(server, "load", name="default", path="smol.gguf", settings={"kv-cache-mib": 32})[0] == 409
     assert admin(server, "unload", name="third") == (200, {"unloaded": "third", "drained": True})
     assert complete(server, "third")[0] == 404
+    assert not any('model_name="third"' in name for name in server.metrics())
     assert admin(server, "unload", name="third")[0] == 404
 
 

@@ -49,7 +49,7 @@ void FakeService::Emit(CallId call, std::vector<StreamEvent> events) {
 
 void FakeService::Accept(CallId call, int64_t prompt_tokens) {
   StreamEvent event;
-  event.event = Accepted{"fake/model", 42, prompt_tokens};
+  event.event = Accepted{"fake/model", 42, prompt_tokens, "fp_fake"};
   Emit(call, {event});
 }
 

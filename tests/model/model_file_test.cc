@@ -138,13 +138,6 @@ const Hostile kHostile[] = {
        f.SetU32("llama.expert_used_count", 9);
      },
      "'llama.expert_used_count' is 9; must be in [1, 8]"},
-    {"ExpertGatingUnknown",
-     [](TestGguf& f) {
-       f.SetU32("llama.expert_count", 8);
-       f.SetU32("llama.expert_used_count", 2);
-       f.SetU32("llama.expert_gating_func", 2);
-     },
-     "'llama.expert_gating_func' is 2; supported: 1 (softmax)"},
     {"SoftcapNegative", [](TestGguf& f) { f.SetF32("llama.attn_logit_softcapping", -1); },
      "is -1; must be in [0, 1000000]"},
     {"WindowNegative",

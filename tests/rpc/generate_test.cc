@@ -40,7 +40,10 @@ TEST_F(GenerateTest, TheAnswerCarriesEveryFactOfTheEvents) {
     other.finish = FinishReason::kStop;
     End end;
     end.usage = {.prompt_tokens = 11, .output_tokens = 4, .cached_tokens = 2};
-    call.Publish({Accepted{.model = "fake-1", .seed = 99, .prompt_tokens = 11}, other, first});
+    call.Publish(
+        {Accepted{
+             .model = "fake-1", .seed = 99, .prompt_tokens = 11, .system_fingerprint = "fp_fake"},
+         other, first});
     call.Publish({second, end});
   };
   StartServer();

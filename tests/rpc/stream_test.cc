@@ -38,7 +38,8 @@ class StreamTest : public RpcTest {
 TEST_F(StreamTest, EventsOfOneBatchMergeIntoOneDeltaAChoice) {
   service_.script = [](const FakeService::Call& call) {
     std::vector<decltype(StreamEvent::event)> events;
-    events.emplace_back(Accepted{.model = "fake-1", .seed = 5, .prompt_tokens = 2});
+    events.emplace_back(Accepted{
+        .model = "fake-1", .seed = 5, .prompt_tokens = 2, .system_fingerprint = "fp_fake"});
     for (int i = 0; i < 50; ++i) {
       events.emplace_back(Tokens("a", i, 0));
       events.emplace_back(Tokens("b", i, 1));

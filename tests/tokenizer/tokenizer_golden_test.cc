@@ -77,38 +77,31 @@ std::vector<int32_t> WordLengths(const std::vector<CutStep>& steps, size_t step,
   return lengths;
 }
 
-TEST(TokenizerGolden, EveryPatternCutsTheSameWords) {
-  const std::vector<std::string> names = {"smollm", "gpt-2", "llama-bpe", "qwen2"};
-  const auto rows = ReadGoldenRows("pre_tokenizers.tsv");
-  ASSERT_GE(rows.size(), 2000);
+// Rows of the file: a text, then the lengths of its words in bytes by each pattern.
+void ExpectTheSameWords(const std::string& file, size_t min_rows,
+                        const std::vector<std::string>& patterns) {
+  const auto rows = ReadGoldenRows(file);
+  ASSERT_GE(rows.size(), min_rows);
   for (const auto& row : rows) {
-    ASSERT_EQ(row.size(), 1 + names.size()) << row[0];
-    for (size_t i = 0; i < names.size(); ++i) {
-      const auto pattern = FindPreTokenizer(names[i]);
+    ASSERT_EQ(row.size(), 1 + patterns.size()) << row[0];
+    for (size_t i = 0; i < patterns.size(); ++i) {
+      const auto pattern = FindPreTokenizer(patterns[i]);
       ASSERT_TRUE(pattern.has_value());
       const char* const begin = row[0].data();
       EXPECT_EQ(WordLengths(pattern->steps, 0, begin, begin + row[0].size()), ParseIds(row[1 + i]))
-          << names[i] << ": " << row[0];
+          << patterns[i] << ": " << row[0];
     }
   }
 }
 
+TEST(TokenizerGolden, EveryPatternCutsTheSameWords) {
+  ExpectTheSameWords("pre_tokenizers.tsv", 2000, {"smollm", "gpt-2", "llama-bpe", "qwen2"});
+}
+
 TEST(TokenizerGolden, RarePatternsCutTheSameWords) {
-  const std::vector<std::string> names = {"superbpe", "kimi-k2",    "youtu",
-                                          "tiny_aya", "exaone-moe", "afmoe",
-                                          "jais-2",   "spark2_5",   "laguna"};
-  const auto rows = ReadGoldenRows("tokenizers/cuts.tsv");
-  ASSERT_GE(rows.size(), 1200);
-  for (const auto& row : rows) {
-    ASSERT_EQ(row.size(), 1 + names.size()) << row[0];
-    for (size_t i = 0; i < names.size(); ++i) {
-      const auto pattern = FindPreTokenizer(names[i]);
-      ASSERT_TRUE(pattern.has_value());
-      const char* const begin = row[0].data();
-      EXPECT_EQ(WordLengths(pattern->steps, 0, begin, begin + row[0].size()), ParseIds(row[1 + i]))
-          << names[i] << ": " << row[0];
-    }
-  }
+  ExpectTheSameWords("tokenizers/cuts.tsv", 1200,
+                     {"superbpe", "kimi-k2", "youtu", "tiny_aya", "exaone-moe", "afmoe", "jais-2",
+                      "spark2_5", "laguna"});
 }
 
 TEST(TokenizerGolden, EveryCodePointHasTheSameClass) {
