@@ -86,9 +86,12 @@ class OnnxRuntime:
         path = str(pathlib.Path(folder) / "model.onnx")
         encoder = AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
         example = torch.ones(2, 7, dtype=torch.int64)
+        padded = example.clone()
+        padded[1, 5:] = 0  # a mask of ones alone would be left out of the export
         names = ["input_ids", "attention_mask", "token_type_ids"]
+        inputs = dict(zip(names, (example, padded, example * 0)))
         torch.onnx.export(
-            encoder, (), path, kwargs={n: example for n in names}, input_names=names, output_names=["states"],
+            encoder, (), path, kwargs=inputs, input_names=names, output_names=["states"],
             dynamic_shapes={n: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for n in names}, verbose=False,
         )  # fmt: skip
         options = onnxruntime.SessionOptions()
