@@ -95,7 +95,7 @@ bool PutsSpaceFirst(const TokenizerData& t) {
   return prepends || marks || t.add_space_prefix;
 }
 
-absl::Status WriteUnigramStages(const TokenizerData& t, GgufWriter& w) {
+void WriteUnigramStages(const TokenizerData& t, GgufWriter& w) {
   bool collapses = false;
   for (const NormalizerStep& step : t.normalizer) {
     collapses |= step.kind == NormalizerKind::kCollapse;
@@ -106,7 +106,6 @@ absl::Status WriteUnigramStages(const TokenizerData& t, GgufWriter& w) {
     }
   }
   w.Set("tokenizer.ggml.remove_extra_whitespaces", collapses);
-  return absl::OkStatus();
 }
 
 // Marks the words' first tokens instead of the others, as GGUF wants it.
@@ -212,7 +211,7 @@ absl::Status WriteGgufTokenizer(const std::string& source, const ModelInfo& info
   if (!t.merges.empty()) w.Set("tokenizer.ggml.merges", std::span<const std::string>(t.merges));
   WriteTokenIds(info, w);
   if (t.model != "bert") w.Set("tokenizer.ggml.add_space_prefix", PutsSpaceFirst(t));
-  if (t.model == "t5") RETURN_IF_ERROR(WriteUnigramStages(t, w));
+  if (t.model == "t5") WriteUnigramStages(t, w);
   if (!info.chat_template.empty()) {
     w.Set("tokenizer.chat_template", std::string_view(info.chat_template));
   }
