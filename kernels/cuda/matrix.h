@@ -29,6 +29,15 @@ SLUICE_DEVICE void LoadMatrices(const void* row, uint32_t (&out)[4]) {
                : "memory");
 }
 
+// The same matrices transposed: out[m] gets element g of rows 2t and 2t + 1.
+SLUICE_DEVICE void LoadMatricesTransposed(const void* row, uint32_t (&out)[4]) {
+  const auto from = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(from)
+               : "memory");
+}
+
 #define SLUICE_MMA(shape_and_types, constraint)                                         \
   asm volatile("mma.sync.aligned." shape_and_types                                      \
                " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"       \
@@ -44,6 +53,15 @@ SLUICE_DEVICE void MultiplyF16(const uint32_t (&a)[4], const uint32_t (&b)[2], f
 SLUICE_DEVICE void MultiplyInt8(const uint32_t (&a)[4], const uint32_t (&b)[2], int32_t (&c)[4]) {
   SLUICE_MMA("m16n8k32.row.col.s32.s8.s8.s32", "+r");
 }
+// There is no such instruction before sm_89: a kernel that has it must not be launched there.
+SLUICE_DEVICE void MultiplyE4m3(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
+#if __CUDA_ARCH__ >= 890
+  SLUICE_MMA("m16n8k32.row.col.f32.e4m3.e4m3.f32", "+f");
+#else
+  (void)a, (void)b, (void)c;
+  __trap();
+#endif
+}
 
 #undef SLUICE_MMA
 
@@ -55,23 +73,38 @@ SLUICE_DEVICE void MultiplyInt8(const uint32_t (&a)[4], const uint32_t (&b)[2], 
 
 namespace sluice::cuda {
 
-inline void LoadMatrices(const void* row, uint32_t (&out)[4], const char* file = __builtin_FILE(),
-                         uint32_t line = __builtin_LINE()) {
+template <bool kTransposed>
+inline void LoadMatrices(const void* row, uint32_t (&out)[4], simt::Site site) {
   struct Part {
     const void* row;
     uint32_t* out;
   } mine{row, out};
   const auto load = [](void** lanes, uint32_t) {
     for (uint32_t lane = 0; lane < simt::kWarpThreads; ++lane) {
+      const uint32_t g = lane / 4, t = lane % 4;
       for (uint32_t m = 0; m < 4; ++m) {
-        const auto* from =
-            static_cast<const char*>(static_cast<Part*>(lanes[m * 8 + lane / 4])->row);
-        std::memcpy(&static_cast<Part*>(lanes[lane])->out[m], from + lane % 4 * 4, 4);
+        uint16_t elements[2];
+        for (uint32_t i = 0; i < 2; ++i) {
+          const uint32_t r = kTransposed ? 2 * t + i : g, column = kTransposed ? g : 2 * t + i;
+          const void* const from = static_cast<Part*>(lanes[m * 8 + r])->row;
+          std::memcpy(&elements[i], static_cast<const char*>(from) + column * 2, 2);
+        }
+        std::memcpy(&static_cast<Part*>(lanes[lane])->out[m], elements, 4);
       }
     }
   };
-  simt::CheckAligned(row, 16, {file, line});
-  simt::Together(kFullMask, &mine, load, {file, line});
+  simt::CheckAligned(row, 16, site);
+  simt::Together(kFullMask, &mine, load, site);
+}
+
+inline void LoadMatrices(const void* row, uint32_t (&out)[4], const char* file = __builtin_FILE(),
+                         uint32_t line = __builtin_LINE()) {
+  LoadMatrices<false>(row, out, {file, line});
+}
+inline void LoadMatricesTransposed(const void* row, uint32_t (&out)[4],
+                                   const char* file = __builtin_FILE(),
+                                   uint32_t line = __builtin_LINE()) {
+  LoadMatrices<true>(row, out, {file, line});
 }
 
 // kBits: of an element; Number: what products are summed in; decode(bits): an element's value.
@@ -84,6 +117,7 @@ inline void Multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], Number (&c)
     Number* c;
   } mine{a, b, c};
   const auto multiply = [](void** lanes, uint32_t) {
+    simt::CountMatrixInstruction();
     constexpr int kPerRegister = 32 / kBits, kDepth = 256 / kBits;
     const auto element = [](uint32_t reg, int i) {
       return Decode()(reg >> (i * kBits) & static_cast<uint32_t>((uint64_t{1} << kBits) - 1));
@@ -128,6 +162,17 @@ inline void MultiplyF16(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&
 inline void MultiplyInt8(const uint32_t (&a)[4], const uint32_t (&b)[2], int32_t (&c)[4],
                          const char* file = __builtin_FILE(), uint32_t line = __builtin_LINE()) {
   const auto decode = [](uint32_t bits) { return int32_t{static_cast<int8_t>(bits)}; };
+  Multiply<8>(a, b, c, decode, {file, line});
+}
+inline void MultiplyE4m3(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4],
+                         const char* file = __builtin_FILE(), uint32_t line = __builtin_LINE()) {
+  // Exponent and fraction at a float's place, whose bias is 120 more; all ones is the only NaN.
+  const auto decode = [](uint32_t bits) {
+    const uint32_t size = bits & 0x7f;
+    if (size == 0x7f) return __builtin_nanf("");
+    const float value = __builtin_bit_cast(float, size << 20) * 0x1p120F;
+    return bits < 0x80 ? value : -value;
+  };
   Multiply<8>(a, b, c, decode, {file, line});
 }
 

@@ -176,6 +176,7 @@ void Barrier(uint32_t id, uint32_t count, Site site) { Running().Wait(id, count,
 void Together(uint32_t mask, void* argument, WarpOperation operation, Site site) {
   Running().Meet(mask, argument, operation, site);
 }
+void CountMatrixInstruction() { Running().CountMatrixInstruction(); }
 void CheckAligned(const void* address, size_t bytes, Site site) {
   Running().CheckAligned(address, bytes, site);
 }

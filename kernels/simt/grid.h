@@ -59,6 +59,7 @@ struct Launch {
 struct LaunchReport {
   std::vector<Finding> findings;  // the launch ends at the first
   uint64_t blocks = 0, threads = 0, barriers = 0, warp_operations = 0, switches = 0;
+  uint64_t matrix_instructions = 0;  // of warps
 };
 
 // thread(context): the kernel with its arguments, called once for each thread.
@@ -89,6 +90,7 @@ void Barrier(uint32_t id, uint32_t count, Site site);
 // one mask that come with different ones have diverged.
 using WarpOperation = void (*)(void** arguments, uint32_t mask);
 void Together(uint32_t mask, void* argument, WarpOperation operation, Site site);
+void CountMatrixInstruction();  // once for the warp
 
 // An asynchronous copy of 16 bytes from global to shared memory; zeros if not `filled`. Its bytes
 // are there after a wait and may be read from `from` at any time before: until then `to` holds NaN.

@@ -87,6 +87,7 @@ class Runner {
   Thread& current() { return *current_; }
   void Wait(uint32_t id, uint32_t count, Site site);
   void Meet(uint32_t mask, void* argument, WarpOperation operation, Site site);
+  void CountMatrixInstruction() { ++report_.matrix_instructions; }
   void CheckAligned(const void* address, size_t bytes, Site site);
   void Copy(void* to, const void* from, bool filled, Site site);
   void EndGroup();
