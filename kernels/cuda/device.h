@@ -11,10 +11,12 @@
 #if defined(__CUDACC__)
 
 #define SLUICE_DEVICE __device__ __forceinline__
-#define SLUICE_KERNEL extern "C" __global__ void
+#define SLUICE_KERNEL(threads) static __global__ __launch_bounds__(threads) void
 #define SLUICE_UNROLL _Pragma("unroll")
 // A variable of the block: SLUICE_SHARED(float, partial, [32]).
 #define SLUICE_SHARED(type, name, extent) __shared__ __align__(16) type name extent
+// The block's memory of the size that its launch names, as bytes aligned to 16.
+#define SLUICE_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 
 namespace sluice::cuda {
 
@@ -46,6 +48,53 @@ SLUICE_DEVICE uint32_t Ballot(bool vote, uint32_t mask = kFullMask) {
   return __ballot_sync(mask, vote);
 }
 SLUICE_DEVICE float Larger(float a, float b) { return fmaxf(a, b); }
+
+struct alignas(8) Words2 {
+  uint32_t word[2];
+};
+struct alignas(16) Words4 {
+  uint32_t word[4];
+};
+// One access of 8 or 16 aligned bytes.
+SLUICE_DEVICE Words2 LoadWords2(const void* from) {
+  const uint2 v = *static_cast<const uint2*>(from);
+  return {{v.x, v.y}};
+}
+SLUICE_DEVICE Words4 LoadWords4(const void* from) {
+  const uint4 v = *static_cast<const uint4*>(from);
+  return {{v.x, v.y, v.z, v.w}};
+}
+SLUICE_DEVICE void StoreWords4(void* to, const Words4& words) {
+  *static_cast<uint4*>(to) = make_uint4(words.word[0], words.word[1], words.word[2], words.word[3]);
+}
+// From global memory that nobody writes during the launch and that is read once: past the L1 cache.
+SLUICE_DEVICE Words4 LoadOnce16(const void* from) {
+  Words4 v;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+      : "l"(from));
+  return v;
+}
+SLUICE_DEVICE uint32_t LoadOnce4(const void* from) {
+  uint32_t v;
+  asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(from));
+  return v;
+}
+SLUICE_DEVICE Words2 LoadOnce8(const void* from) {
+  Words2 v;
+  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+      : "=r"(v.word[0]), "=r"(v.word[1])
+      : "l"(from));
+  return v;
+}
+
+// Each is one step that no other thread sees the middle of; it returns what was there before.
+SLUICE_DEVICE uint32_t AtomicAdd(uint32_t* to, uint32_t value) { return atomicAdd(to, value); }
+SLUICE_DEVICE uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
+  return atomicAdd(reinterpret_cast<unsigned long long*>(to), value);
+}
+// What the calling thread wrote before is seen by whoever sees what it writes after.
+SLUICE_DEVICE void Fence() { __threadfence(); }
 
 // 16 bytes from global to shared memory, zeros if not `filled`, past the registers. They are there
 // after a wait and a barrier.
@@ -87,13 +136,15 @@ SLUICE_DEVICE float GroupMax(float value) {
 #include "kernels/simt/grid.h"
 
 #define SLUICE_DEVICE inline
-#define SLUICE_KERNEL static void
+#define SLUICE_KERNEL(threads) static void
 #define SLUICE_UNROLL
 #define SLUICE_SHARED(type, name, extent)                                                       \
   using name##_type = std::remove_reference_t<decltype(*static_cast<type(*) extent>(nullptr))>; \
   static constexpr char name##_key = 0;                                                         \
   auto& name = *static_cast<name##_type*>(::sluice::simt::SharedMemory(                         \
       &name##_key, sizeof(name##_type), alignof(name##_type), {__FILE__, __LINE__}))
+#define SLUICE_DYNAMIC_SHARED(name) \
+  auto* name = static_cast<unsigned char*>(::sluice::simt::DynamicSharedMemory())
 
 namespace sluice::cuda {
 
@@ -114,7 +165,7 @@ inline void SyncSome(const char* file = __builtin_FILE(), uint32_t line = __buil
 }
 inline void SyncWarp(uint32_t mask = kFullMask, const char* file = __builtin_FILE(),
                      uint32_t line = __builtin_LINE()) {
-  simt::Together(mask, nullptr, [](void**, uint32_t) {}, {file, line});
+  simt::WarpBarrier(mask, {file, line});
 }
 
 // A lane's part in an exchange: what it gives, whom it reads, what it gets.
@@ -168,6 +219,51 @@ inline uint32_t Ballot(bool vote, uint32_t mask = kFullMask, const char* file = 
   return mine.result;
 }
 inline float Larger(float a, float b) { return std::fmax(a, b); }
+
+struct alignas(8) Words2 {
+  uint32_t word[2];
+};
+struct alignas(16) Words4 {
+  uint32_t word[4];
+};
+template <class Words>
+inline Words LoadWords(const void* from, simt::Site site) {
+  Words words;
+  simt::LoadAtOnce(&words, from, sizeof words, site);
+  return words;
+}
+inline Words2 LoadWords2(const void* from, const char* file = __builtin_FILE(),
+                         uint32_t line = __builtin_LINE()) {
+  return LoadWords<Words2>(from, {file, line});
+}
+inline Words4 LoadWords4(const void* from, const char* file = __builtin_FILE(),
+                         uint32_t line = __builtin_LINE()) {
+  return LoadWords<Words4>(from, {file, line});
+}
+inline void StoreWords4(void* to, const Words4& words, const char* file = __builtin_FILE(),
+                        uint32_t line = __builtin_LINE()) {
+  simt::StoreAtOnce(to, &words, sizeof words, {file, line});
+}
+inline Words4 LoadOnce16(const void* from, const char* file = __builtin_FILE(),
+                         uint32_t line = __builtin_LINE()) {
+  return LoadWords<Words4>(from, {file, line});
+}
+inline uint32_t LoadOnce4(const void* from, const char* file = __builtin_FILE(),
+                          uint32_t line = __builtin_LINE()) {
+  return LoadWords<uint32_t>(from, {file, line});
+}
+inline Words2 LoadOnce8(const void* from, const char* file = __builtin_FILE(),
+                        uint32_t line = __builtin_LINE()) {
+  return LoadWords<Words2>(from, {file, line});
+}
+
+inline uint32_t AtomicAdd(uint32_t* to, uint32_t value) {
+  return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+inline uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
+  return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+inline void Fence() { simt::Fence(); }
 
 inline void CopyAsync16(void* shared, const void* global, bool filled = true,
                         const char* file = __builtin_FILE(), uint32_t line = __builtin_LINE()) {

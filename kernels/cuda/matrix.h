@@ -93,7 +93,7 @@ inline void LoadMatrices(const void* row, uint32_t (&out)[4], simt::Site site) {
       }
     }
   };
-  simt::CheckAligned(row, 16, site);
+  simt::Announce(row, 16, simt::AccessKind::kRead, site);
   simt::Together(kFullMask, &mine, load, site);
 }
 

@@ -17,7 +17,8 @@ LaunchReport Runner::Run() {
   threads_.resize(num_threads);
   warps_.resize((num_threads + kWarpThreads - 1) / kWarpThreads);
   stacks_ = std::make_unique_for_overwrite<std::byte[]>(num_threads * kStackBytes);
-  shared_lines_ = std::make_unique_for_overwrite<Line[]>(kMaxSharedBytes / sizeof(Line));
+  shared_lines_ = std::make_unique_for_overwrite<Line[]>(kSharedArenaBytes / sizeof(Line));
+  checker_ = Checker::Begin(*this);
   Runner* const outer = std::exchange(running, this);
   const uint64_t num_blocks = launch_.grid.count();
   const uint64_t first =
@@ -31,6 +32,7 @@ LaunchReport Runner::Run() {
               static_cast<uint32_t>(b / g.x / g.y)});
   }
   running = outer;
+  checker_ = nullptr;
   return std::move(report_);
 }
 
@@ -86,6 +88,7 @@ void Runner::ResetBlock(Dim3 index) {
   variables_.clear();
   shared_used_ = launch_.dynamic_shared_bytes;
   std::memset(shared(), kLeftover, kMaxSharedBytes);
+  if (checker_ != nullptr) checker_->BeginBlock(num_live_);
 }
 
 void Runner::RunBlock(Dim3 index) {
@@ -97,6 +100,10 @@ void Runner::RunBlock(Dim3 index) {
                [] { running->ThreadMain(); });
   first.began = true;
   SwitchFiber(host_, first.fiber, false);
+  while (errand_ != nullptr) {
+    (*std::exchange(errand_, nullptr))();
+    SwitchFiber(host_, current_->fiber, false);
+  }
   current_ = nullptr;
   ++report_.blocks;
   report_.threads += threads_.size();
@@ -104,7 +111,7 @@ void Runner::RunBlock(Dim3 index) {
 
 void* Runner::Shared(const void* key, size_t bytes, size_t alignment, Site site) {
   for (const SharedVariable& variable : variables_) {
-    if (variable.key == key) return shared() + variable.offset;
+    if (variable.key == key) return shared() + variable.extent.begin;
   }
   alignment = std::max<size_t>(alignment, 16);
   const size_t offset = (shared_used_ + alignment - 1) / alignment * alignment;
@@ -117,8 +124,17 @@ void* Runner::Shared(const void* key, size_t bytes, size_t alignment, Site site)
                      bytes, offset, launch_.max_shared_bytes));
   }
   shared_used_ = offset + bytes;
-  variables_.push_back({key, offset});
-  return shared() + offset;
+  const size_t gaps = std::min(variables_.size() + 1, kMaxGaps) * kGapBytes;
+  variables_.push_back({key, {offset + (checker_ == nullptr ? 0 : gaps), bytes}});
+  return shared() + variables_.back().extent.begin;
+}
+
+Runner::Extent Runner::VariableAt(size_t offset) const {
+  Extent nearest = {0, launch_.dynamic_shared_bytes};
+  for (const SharedVariable& variable : variables_) {
+    if (variable.extent.begin <= offset) nearest = variable.extent;
+  }
+  return nearest;
 }
 
 void Runner::Note(FindingKind kind, Site site, std::string message) {
@@ -156,6 +172,12 @@ const char* FindingKindName(FindingKind kind) {
       return "misaligned";
     case FindingKind::kCopy:
       return "copy";
+    case FindingKind::kOutOfBounds:
+      return "out of bounds";
+    case FindingKind::kUninitialised:
+      return "uninitialised";
+    case FindingKind::kRace:
+      return "race";
   }
   return "";
 }
@@ -177,9 +199,22 @@ void Together(uint32_t mask, void* argument, WarpOperation operation, Site site)
   Running().Meet(mask, argument, operation, site);
 }
 void CountMatrixInstruction() { Running().CountMatrixInstruction(); }
+void WarpBarrier(uint32_t mask, Site site) { Running().MeetInOrder(mask, site); }
 void CheckAligned(const void* address, size_t bytes, Site site) {
   Running().CheckAligned(address, bytes, site);
 }
+void Announce(const void* address, size_t bytes, AccessKind kind, Site site) {
+  Running().Announce(address, bytes, kind, site);
+}
+void LoadAtOnce(void* to, const void* from, size_t bytes, Site site) {
+  Running().Announce(from, bytes, AccessKind::kRead, site);
+  std::memcpy(to, from, bytes);
+}
+void StoreAtOnce(void* to, const void* from, size_t bytes, Site site) {
+  Running().Announce(to, bytes, AccessKind::kWrite, site);
+  std::memcpy(to, from, bytes);
+}
+void Fence() { Running().Fence(); }
 void CopyAsync(void* to, const void* from, bool filled, Site site) {
   Running().Copy(to, from, filled, site);
 }

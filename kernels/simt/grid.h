@@ -32,7 +32,11 @@ enum class FindingKind : uint8_t {
   kWarp,          // an operation of a warp whose lanes do not agree, or are not there
   kDeadlock,
   kMisaligned,
-  kCopy,  // an asynchronous copy that nobody waits for
+  kCopy,  // an asynchronous copy that nobody waits for, or not before touching what it copies
+  // Of the checked build only (checked.h):
+  kOutOfBounds,
+  kUninitialised,  // a read of what nobody has written
+  kRace,
 };
 [[nodiscard]] const char* FindingKindName(FindingKind kind);
 
@@ -90,6 +94,8 @@ void Barrier(uint32_t id, uint32_t count, Site site);
 // one mask that come with different ones have diverged.
 using WarpOperation = void (*)(void** arguments, uint32_t mask);
 void Together(uint32_t mask, void* argument, WarpOperation operation, Site site);
+// The only one that orders what the lanes do to memory.
+void WarpBarrier(uint32_t mask, Site site);
 void CountMatrixInstruction();  // once for the warp
 
 // An asynchronous copy of 16 bytes from global to shared memory; zeros if not `filled`. Its bytes
@@ -100,8 +106,20 @@ void EndCopyGroup();
 // Until at most `groups` of the calling thread's last groups are under way.
 void WaitForCopies(uint32_t groups);
 
-// For accesses of several bytes at once.
+enum class AccessKind : uint8_t { kRead, kWrite, kAtomic, kAtomicRead };
+
+// An access of several bytes at once, which must be aligned to their number. Wrappers whose access
+// the compiler does not see as the calling thread's, for another lane or this folder's code makes
+// it, announce it so to the checked build.
 void CheckAligned(const void* address, size_t bytes, Site site);
+void Announce(const void* address, size_t bytes, AccessKind kind, Site site);
+
+// As one access where the checked build splits a copy of a struct into its members.
+void LoadAtOnce(void* to, const void* from, size_t bytes, Site site);
+void StoreAtOnce(void* to, const void* from, size_t bytes, Site site);
+
+// What the calling thread wrote before is seen by whoever sees what it writes after.
+void Fence();
 
 // The same memory for every thread of a block, by key; aligned to 16 bytes or more. Filled with a
 // pattern at the block's begin, as a card's holds what was left there.

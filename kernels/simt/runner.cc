@@ -83,6 +83,7 @@ void Runner::Copy(void* to, const void* from, bool filled, Site site) {
                  .read = filled && launch_.seed != 0 && random_.Below(2) != 0,
                  .bytes = {},
                  .site = site};
+  if (checker_ != nullptr) checker_->CopyBegins(to, from, filled, site);
   if (copy.read) std::memcpy(copy.bytes, from, kBytes);
   std::memset(to, 0xff, kBytes);
   current_->copies.push_back(copy);
@@ -102,6 +103,7 @@ void Runner::WaitForGroups(uint32_t left) {
   for (auto copy = t.copies.begin(); copy != t.copies.begin() + landed; ++copy) {
     if (copy->filled && !copy->read) std::memcpy(copy->bytes, copy->from, sizeof(copy->bytes));
     std::memcpy(copy->to, copy->bytes, sizeof(copy->bytes));
+    if (checker_ != nullptr) checker_->CopyLands(copy->to, copy->from, copy->filled, copy->site);
   }
   t.copies.erase(t.copies.begin(), t.copies.begin() + landed);
   t.copy_groups.erase(t.copy_groups.begin(), end);
@@ -173,6 +175,11 @@ void Runner::Wait(uint32_t id, uint32_t count, Site site) {
 
 void Runner::Release(NamedBarrier& barrier) {
   for (size_t w = 0; w < warps_.size(); ++w) warps_[w].runnable |= barrier.waiting[w];
+  if (checker_ != nullptr) {
+    joined_ = {current_->index};
+    for (uint32_t w = 0; w < warps_.size(); ++w) JoinLanes(w, barrier.waiting[w]);
+    checker_->order().Join(joined_);
+  }
   barrier = {};
   ++report_.barriers;
 }
@@ -217,11 +224,48 @@ void Runner::Meet(uint32_t mask, void* argument, WarpOperation operation, Site s
   }
   meeting->arrived = 0;
   ++report_.warp_operations;
+  if (checker_ != nullptr) checker_->set_quiet(true);
   operation(meeting->arguments, mask);
+  if (checker_ != nullptr) checker_->set_quiet(false);
   warp.runnable |= mask;
 }
 
-// Leaves the block as it stands: its threads are never continued.
+void Runner::JoinLanes(uint32_t warp, uint32_t lanes) {
+  for (; lanes != 0; lanes &= lanes - 1) {
+    joined_.push_back(warp * kWarpThreads + static_cast<uint32_t>(std::countr_zero(lanes)));
+  }
+}
+
+void Runner::MeetInOrder(uint32_t mask, Site site) {
+  const auto join = [](void** runners, uint32_t lanes) {
+    auto& runner = *static_cast<Runner*>(runners[std::countr_zero(lanes)]);
+    if (runner.checker_ == nullptr) return;
+    runner.joined_.clear();
+    runner.JoinLanes(runner.current_->place.warp, lanes);
+    runner.checker_->order().Join(runner.joined_);
+  };
+  Meet(mask, this, join, site);
+}
+
+void Runner::Announce(const void* address, size_t bytes, AccessKind kind, Site site) {
+  if (checker_ == nullptr) return CheckAligned(address, bytes, site);
+  checker_->Access(address, bytes, kind, site);
+}
+
+void Runner::Fence() {
+  if (checker_ != nullptr) checker_->order().Fence(current_->index);
+}
+
+void Runner::Preempt() {
+  Thread* const next = Next();
+  if (next != current_) SwitchTo(*next);
+}
+
+void Runner::OnHost(const std::function<void()>& errand) {
+  errand_ = &errand;
+  SwitchFiber(current_->fiber, host_, false);
+}
+
 void Runner::Stop(FindingKind kind, Site site, std::string message) {
   Note(kind, site, std::move(message));
   SwitchFiber(current_->fiber, host_, true);

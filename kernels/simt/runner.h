@@ -4,16 +4,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "kernels/simt/checked.h"
 #include "kernels/simt/fiber.h"
 #include "kernels/simt/grid.h"
 
 namespace sluice::simt {
 
 inline constexpr size_t kMaxSharedBytes = 227 * 1024;
+// The checked build keeps variables apart, so that what leaves one is seen; by whole rounds of the
+// banks, so that conflicts stay what they are.
+inline constexpr size_t kGapBytes = 128, kMaxGaps = 64;
+inline constexpr size_t kSharedArenaBytes = kMaxSharedBytes + kMaxGaps * kGapBytes;
 inline constexpr uint32_t kMaxGridYZ = 65535;
 inline constexpr uint32_t kMaxMasks = 4;  // of one warp that are waited for at once
 inline constexpr int kLeftover = 0xCD;    // what memory holds that nobody wrote
@@ -88,18 +94,47 @@ class Runner {
   void Wait(uint32_t id, uint32_t count, Site site);
   void Meet(uint32_t mask, void* argument, WarpOperation operation, Site site);
   void CountMatrixInstruction() { ++report_.matrix_instructions; }
+  void MeetInOrder(uint32_t mask, Site site);
   void CheckAligned(const void* address, size_t bytes, Site site);
   void Copy(void* to, const void* from, bool filled, Site site);
   void EndGroup();
   void WaitForGroups(uint32_t left);
   void* Shared(const void* key, size_t bytes, size_t alignment, Site site);
   [[nodiscard]] std::byte* shared() { return shared_lines_[0].bytes; }
+  void Announce(const void* address, size_t bytes, AccessKind kind, Site site);
+  void Fence();
   void ThreadMain();
+
+  // --- for the checker ---
+
+  [[nodiscard]] Checker* checker() { return checker_.get(); }
+  [[nodiscard]] uint64_t seed() const { return launch_.seed; }
+  uint32_t Choose(uint32_t below) { return random_.Below(below); }
+  [[nodiscard]] bool OnStack(const void* address) const {
+    return static_cast<size_t>(static_cast<const std::byte*>(address) - stacks_.get()) <
+           threads_.size() * kStackBytes;
+  }
+  // Of what Place() returns.
+  [[nodiscard]] bool IsPlace(uintptr_t address) const {
+    return address - reinterpret_cast<uintptr_t>(threads_.data()) <
+           threads_.size() * sizeof(Thread);
+  }
+  struct Extent {
+    size_t begin, bytes;  // in shared memory
+  };
+  // The shared variable that `offset` is in, or else the last before it.
+  [[nodiscard]] Extent VariableAt(size_t offset) const;
+  // Lets another thread go on, perhaps.
+  void Preempt();
+  // Runs what needs more than a fiber's stack.
+  void OnHost(const std::function<void()>& errand);
+  // Leaves the block as it stands: its threads are never continued.
+  [[noreturn]] void Stop(FindingKind kind, Site site, std::string message);
 
  private:
   struct SharedVariable {
     const void* key;
-    size_t offset;
+    Extent extent;
   };
 
   bool ConfigurationIsLegal();
@@ -110,8 +145,8 @@ class Runner {
   void Park(const char* in, Site site);
   void SwitchTo(Thread& next);
   void Release(NamedBarrier& barrier);
+  void JoinLanes(uint32_t warp, uint32_t lanes);
   void EndThread();
-  [[noreturn]] void Stop(FindingKind kind, Site site, std::string message);
   [[noreturn]] void StopInDeadlock();
   void Note(FindingKind kind, Site site, std::string message);
 
@@ -134,6 +169,10 @@ class Runner {
   std::unique_ptr<Line[]> shared_lines_;  // dynamic memory, then the variables
   size_t shared_used_ = 0;
   std::vector<SharedVariable> variables_;
+
+  std::unique_ptr<Checker> checker_;  // null in a program without checked kernels
+  std::vector<uint32_t> joined_;      // threads, for the checker
+  const std::function<void()>* errand_ = nullptr;
 };
 
 // The launch that the calling thread of the operating system is in; null outside.
