@@ -8,7 +8,8 @@
 //
 // An Ops is driven by one thread. Load* and Allocate* are for start-up. Between BeginStep and
 // Finish the ops only enqueue: their views must stay valid, and results are there, only when Finish
-// returns. The first failure is returned once, by Finish. No step allocates.
+// returns. The first failure is returned once, by Finish. No step allocates. Memory of a backend,
+// tensors too, may be a device's: the host reads it by Read alone.
 #pragma once
 
 #include <cstdint>
@@ -19,21 +20,6 @@
 #include "kernels/view.h"
 
 namespace sluice {
-
-struct NormParams {
-  float eps = 0;
-  int32_t group = 0;  // columns normed together, a divisor of the row's; 0: the whole row
-};
-
-struct RopeParams {
-  int32_t rope_dim = 0;  // leading elements of each head that rotate; even
-  bool interleaved =
-      false;  // pairs (2i, 2i+1), as GGUF llama files store them; else (i, i + rope_dim/2)
-  // cos and sin by position: [max_position][rope_dim/2] each, computed in double, rounded to f32
-  // (see model/rope.cc).
-  const float* cos = nullptr;
-  const float* sin = nullptr;
-};
 
 class Ops {
  public:
@@ -47,6 +33,10 @@ class Ops {
   // Errors: those of LoadLinear; InvalidArgument for experts of unequal shapes or types.
   virtual absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                               int32_t num_experts) = 0;
+  // What Embed looks rows up in. A backend with memory of its own keeps one copy of a table and a
+  // linear op over the same bytes, if the table is loaded first; else the view's memory must
+  // outlive the Ops.
+  virtual absl::StatusOr<Table> LoadTable(const WeightView& table) = 0;
   // 1-D weights (F32, F16 or BF16), converted to f32 and copied one after the other into one
   // vector.
   virtual absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) = 0;
@@ -59,14 +49,16 @@ class Ops {
   // Slots [0, max_rows) for sampling over vocab_size logits. Once, before the first step.
   virtual absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) = 0;
 
+  // How many steps may be begun and not finished; they run, and finish, in order.
+  [[nodiscard]] virtual int max_steps_in_flight() const { return 1; }
   // Starts a step over `batch`; later ops take T, R, tokens, positions and tables from it.
   virtual void BeginStep(const BatchView& batch) = 0;
   // Resets a slot: parameters, and penalty counts from the history. Runs before the step's Sample,
   // after BeginStep.
   virtual void InitSlot(const SlotView& slot) = 0;
 
-  // out[t] = scale * table[tokens[t]], dequantised. out [T,D] f32; table [V,D] as in the file.
-  virtual void Embed(const WeightView& table, float scale, Tensor out) = 0;
+  // out[t] = scale * table[tokens[t]], dequantised. out [T,D] f32; table [V,D].
+  virtual void Embed(const Table& table, float scale, Tensor out) = 0;
 
   // out[r,i] = x[r,i] * weight[i] / sqrt(mean(x[r,j]^2 over i's group) + eps), plus residual[r,i]
   // if residual.data. Groups are params.group columns each (heads, say), or the whole row. x, out,
@@ -155,7 +147,10 @@ class Ops {
   virtual void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
                       std::span<SampleOut> out) = 0;
 
-  // Runs or awaits everything enqueued since BeginStep.
+  // Copies x, as it is between the ops before and after, to the host: out [x.rows][x.cols].
+  virtual void Read(Tensor x, float* out) = 0;
+
+  // Runs or awaits everything enqueued since the BeginStep of the oldest unfinished step.
   virtual absl::Status Finish() = 0;
 };
 

@@ -77,6 +77,12 @@ struct Linear {
   explicit operator bool() const { return impl != nullptr; }
 };
 
+// A matrix whose rows are looked up; made by Ops::LoadTable. `file` keeps the shape.
+struct Table {
+  WeightView file;
+  const void* impl = nullptr;  // of a backend that does not read the file's bytes
+};
+
 // One matrix an expert, all of one shape; made by Ops::LoadExperts, owned by the Ops.
 struct Experts {
   int32_t num_experts = 0, rows = 0, cols = 0;
@@ -103,6 +109,21 @@ struct Vector {
   const float* data = nullptr;
   int32_t size = 0;
   explicit operator bool() const { return data != nullptr; }
+};
+
+struct NormParams {
+  float eps = 0;
+  int32_t group = 0;  // columns normed together, a divisor of the row's; 0: the whole row
+};
+
+struct RopeParams {
+  int32_t rope_dim = 0;  // leading elements of each head that rotate; even
+  bool interleaved =
+      false;  // pairs (2i, 2i+1), as GGUF llama files store them; else (i, i + rope_dim/2)
+  // cos and sin by position: [max_position][rope_dim/2] each, computed in double, rounded to f32
+  // (see model/rope.cc).
+  const float* cos = nullptr;
+  const float* sin = nullptr;
 };
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };

@@ -42,6 +42,7 @@ class Backend final : public Ops {
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
+  absl::StatusOr<Table> LoadTable(const WeightView& table) override { return Table{table}; }
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
   [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
@@ -50,7 +51,7 @@ class Backend final : public Ops {
 
   void BeginStep(const BatchView& batch) override;
   void InitSlot(const SlotView& slot) override;
-  void Embed(const WeightView& table, float scale, Tensor out) override;
+  void Embed(const Table& table, float scale, Tensor out) override;
   void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
                Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
@@ -74,6 +75,7 @@ class Backend final : public Ops {
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;
+  void Read(Tensor x, float* out) override;
   absl::Status Finish() override;
 
  private:

@@ -9,7 +9,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cpu/backend.h"
-#include "kernels/cpu/half.h"
+#include "kernels/half.h"
 
 namespace sluice {
 namespace {

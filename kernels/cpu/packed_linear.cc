@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "base/status_macros.h"
-#include "kernels/cpu/file_blocks.h"
+#include "kernels/file_blocks.h"
 
 namespace sluice::cpu {
 namespace {

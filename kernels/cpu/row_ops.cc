@@ -1,6 +1,8 @@
 // The ops of Backend other than the linear ones: each checks its shapes and appends its command.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/kv_layout.h"
@@ -43,7 +45,8 @@ void Backend::InitSlot(const SlotView& slot) {
   if (const absl::Status status = slots_.Init(slot); !status.ok()) Fail(status);
 }
 
-void Backend::Embed(const WeightView& table, float scale, Tensor out) {
+void Backend::Embed(const Table& from, float scale, Tensor out) {
+  const WeightView& table = from.file;
   SLUICE_CHECK(table.cols == out.cols && out.rows == batch_.num_tokens, "{} {} {}", table.cols,
                out.cols, out.rows);
   SLUICE_CHECK(table.source == nullptr, "an embedding of {} rows was not made", table.rows);
@@ -155,6 +158,18 @@ void Backend::Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
                 SampleArgs{&batch_, logits.data, logits.stride, logits.cols,
                            num_output_tokens.data(), out.data(), slots_.slots()},
                 logits.rows);
+}
+
+void Backend::Read(Tensor x, float* out) {
+  struct Copy {
+    Tensor x;
+    float* out;
+  };
+  const auto copy = [](const Copy& args, int64_t begin, int64_t end, const Worker&) {
+    for (int64_t r = begin; r < end; ++r)
+      std::copy_n(args.x.row(r), args.x.cols, args.out + r * args.x.cols);
+  };
+  commands_.Add<Copy>(copy, {x, out}, x.rows, kRowGrain);
 }
 
 }  // namespace sluice::cpu

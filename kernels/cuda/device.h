@@ -218,7 +218,10 @@ inline uint32_t Ballot(bool vote, uint32_t mask = kFullMask, const char* file = 
   simt::Together(mask, &mine, count, {file, line});
   return mine.result;
 }
-inline float Larger(float a, float b) { return std::fmax(a, b); }
+inline float Larger(float a, float b) {
+  if (a == b) return std::signbit(a) ? b : a;  // +0 is larger than -0
+  return std::fmax(a, b);
+}
 
 struct alignas(8) Words2 {
   uint32_t word[2];

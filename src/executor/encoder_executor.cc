@@ -3,7 +3,6 @@
 #include <numeric>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 
@@ -14,38 +13,17 @@ absl::StatusOr<std::unique_ptr<EncoderExecutor>> EncoderExecutor::Create(
     const EncoderExecutorOptions& options) {
   auto executor = std::unique_ptr<EncoderExecutor>(new EncoderExecutor(std::move(ops), options));
   ASSIGN_OR_RETURN(executor->encoder_,
-                   Encoder::Create(config, views, options.limits, options.load, *executor->ops_));
+                   Encoder::Create(config, views, options.limits, options.load, executor->ops()));
   return executor;
 }
 
-absl::Status EncoderExecutor::Submit(BatchPlan plan) {
-  RETURN_IF_ERROR(failure_);
-  SLUICE_CHECK(!plan_.has_value(), "step {} submitted while step {} is in flight", plan.step,
-               plan_->step);
-  plan_ = std::move(plan);
-  CheckPlan();
-  return absl::OkStatus();
+void EncoderExecutor::Enqueue(Step& step) {
+  FillBatchView(step);
+  ops().BeginStep(step.batch);
+  step.Read(encoder_->Forward(step.batch, step.token_types), ops());
 }
 
-absl::StatusOr<StepResult> EncoderExecutor::Wait(StepId step) {
-  RETURN_IF_ERROR(failure_);
-  SLUICE_CHECK(plan_.has_value() && plan_->step == step, "waited for step {}", step);
-  const absl::Time begin = absl::Now();
-  FillBatchView();
-  ops_->BeginStep(batch_);
-  const Tensor vectors = encoder_->Forward(batch_, token_types_);
-  failure_ = ops_->Finish();
-  RETURN_IF_ERROR(failure_);
-  StepResult result = Collect(vectors);
-  result.device_time = absl::Now() - begin;
-  plan_.reset();
-  return result;
-}
-
-// Kernels index memory by these numbers without looking: a plan that breaks them is our own bug,
-// found here.
-void EncoderExecutor::CheckPlan() const {
-  const BatchPlan& plan = *plan_;
+void EncoderExecutor::CheckPlan(const BatchPlan& plan) const {
   const int32_t rows = plan.num_rows();
   SLUICE_CHECK(rows >= 1 && rows <= options_.limits.max_rows &&
                    plan.num_tokens() <= options_.limits.max_step_tokens,
@@ -69,49 +47,49 @@ void EncoderExecutor::CheckPlan() const {
   }
 }
 
-void EncoderExecutor::FillBatchView() {
-  const BatchPlan& plan = *plan_;
+void EncoderExecutor::FillBatchView(Step& step) const {
+  const BatchPlan& plan = step.plan;
   const int32_t rows = plan.num_rows();
-  block_begin_.assign(1, 0);
-  token_types_.assign(plan.tokens.size(), 0);
+  step.block_begin.assign(1, 0);
+  step.token_types.assign(plan.tokens.size(), 0);
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t num_blocks =
         (plan.context_len[r] + Encoder::kBlockTokens - 1) / Encoder::kBlockTokens;
-    block_begin_.push_back(block_begin_.back() + num_blocks);
+    step.block_begin.push_back(step.block_begin.back() + num_blocks);
     const int32_t second = plan.rows[r].second_begin;
     for (int32_t t = plan.row_begin[r] + second; second > 0 && t < plan.row_begin[r + 1]; ++t)
-      token_types_[static_cast<size_t>(t)] = 1;
+      step.token_types[static_cast<size_t>(t)] = 1;
   }
-  SLUICE_CHECK(block_begin_.back() <= encoder_->num_blocks(), "{} blocks of {}",
-               block_begin_.back(), encoder_->num_blocks());
-  blocks_.resize(static_cast<size_t>(block_begin_.back()));
-  std::iota(blocks_.begin(), blocks_.end(), 0);
-  output_rows_.resize(plan.rows.size());
-  std::iota(output_rows_.begin(), output_rows_.end(), 0);
-  slots_.assign(plan.rows.size(), 0);
-  batch_ = {
+  SLUICE_CHECK(step.block_begin.back() <= encoder_->num_blocks(), "{} blocks of {}",
+               step.block_begin.back(), encoder_->num_blocks());
+  step.blocks.resize(static_cast<size_t>(step.block_begin.back()));
+  std::iota(step.blocks.begin(), step.blocks.end(), 0);
+  step.output_rows.resize(plan.rows.size());
+  std::iota(step.output_rows.begin(), step.output_rows.end(), 0);
+  step.slots.assign(plan.rows.size(), 0);
+  step.batch = {
       .num_tokens = plan.num_tokens(),
       .num_rows = rows,
       .tokens = plan.tokens.data(),
       .positions = plan.positions.data(),
       .row_begin = plan.row_begin.data(),
       .context_len = plan.context_len.data(),
-      .blocks = blocks_.data(),
-      .block_begin = block_begin_.data(),
-      .slots = slots_.data(),
+      .blocks = step.blocks.data(),
+      .block_begin = step.block_begin.data(),
+      .slots = step.slots.data(),
       .num_outputs = rows,
-      .output_rows = output_rows_.data(),
+      .output_rows = step.output_rows.data(),
   };
 }
 
-StepResult EncoderExecutor::Collect(Tensor vectors) const {
+StepResult EncoderExecutor::Collect(const Step& step) {
   StepResult result;
-  result.step = plan_->step;
-  for (int32_t r = 0; r < plan_->num_rows(); ++r) {
-    const float* vector = vectors.row(r);
-    result.rows.push_back({.sequence = plan_->rows[static_cast<size_t>(r)].sequence,
+  result.step = step.plan.step;
+  for (size_t r = 0; r < step.plan.rows.size(); ++r) {
+    const float* vector = step.row(r);
+    result.rows.push_back({.sequence = step.plan.rows[r].sequence,
                            .tokens = {},
-                           .pooled = std::vector<float>(vector, vector + vectors.cols)});
+                           .pooled = std::vector<float>(vector, vector + step.value_cols)});
   }
   return result;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 
@@ -46,15 +45,6 @@ SampledToken ToSampledToken(const SampleOut& out) {
 
 }  // namespace
 
-ModelExecutor::ModelExecutor(std::unique_ptr<Ops> ops, ModelExecutorOptions options)
-    : options_(std::move(options)), ops_(std::move(ops)) {
-  const int32_t rows = options_.limits.max_rows;
-  slots_.reserve(rows);
-  output_rows_.reserve(rows);
-  num_output_tokens_.reserve(rows);
-  samples_.reserve(rows);
-}
-
 absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const ModelFile& model,
                                                                      std::unique_ptr<Ops> ops,
                                                                      ModelExecutorOptions options) {
@@ -62,9 +52,9 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const Model
       std::unique_ptr<ModelExecutor>(new ModelExecutor(std::move(ops), std::move(options)));
   const TransformerLimits& limits = executor->options_.limits;
   ASSIGN_OR_RETURN(executor->transformer_,
-                   Transformer::Create(model.config, model.weights, limits, *executor->ops_,
+                   Transformer::Create(model.config, model.weights, limits, executor->ops(),
                                        executor->options_.load));
-  RETURN_IF_ERROR(executor->ops_->AllocateSlots(limits.max_rows, model.config.vocab_size));
+  RETURN_IF_ERROR(executor->ops().AllocateSlots(limits.max_rows, model.config.vocab_size));
   const std::optional<Pooling> pooling = executor->options_.pooling;
   if (pooling.has_value() && *pooling != Pooling::kLast) {
     executor->pooled_.resize(static_cast<size_t>(limits.max_rows) *
@@ -73,45 +63,30 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const Model
   return executor;
 }
 
-absl::Status ModelExecutor::Submit(BatchPlan plan) {
-  RETURN_IF_ERROR(failure_);
-  SLUICE_CHECK(!plan_.has_value(), "step {} submitted while step {} is in flight", plan.step,
-               plan_->step);
-  plan_ = std::move(plan);
-  CheckPlan();
-  return absl::OkStatus();
+void ModelExecutor::Enqueue(Step& step) {
+  FillBatchView(step);
+  ops().BeginStep(step.batch);
+  if (options_.pooling.has_value()) {
+    const bool all = *options_.pooling != Pooling::kLast;
+    const Tensor states = transformer_->ForwardToStates(
+        step.batch, all ? Transformer::StatesOf::kAllTokens : Transformer::StatesOf::kOutputs);
+    if (states.rows > 0) step.Read(states, ops());
+    return;
+  }
+  for (const SlotInit& init : step.plan.slot_inits) ops().InitSlot(ViewOf(init));
+  const Tensor logits = transformer_->Forward(step.batch);
+  if (step.output_rows.empty()) return;
+  if (options_.logits_tap) step.Read(logits, ops());
+  ops().Sample(logits, step.num_output_tokens, step.samples);
 }
 
-absl::StatusOr<StepResult> ModelExecutor::Wait(StepId step) {
-  RETURN_IF_ERROR(failure_);
-  SLUICE_CHECK(plan_.has_value() && plan_->step == step, "waited for step {}", step);
-  const absl::Time begin = absl::Now();
-  failure_ = options_.pooling.has_value() ? ComputeStates() : Compute();
-  RETURN_IF_ERROR(failure_);
-  StepResult result = Collect();
-  result.device_time = absl::Now() - begin;
-  plan_.reset();
-  return result;
-}
-
-absl::Status ModelExecutor::ComputeStates() {
-  FillBatchView();
-  ops_->BeginStep(batch_);
-  const bool all = *options_.pooling != Pooling::kLast;
-  states_ = transformer_->ForwardToStates(
-      batch_, all ? Transformer::StatesOf::kAllTokens : Transformer::StatesOf::kOutputs);
-  RETURN_IF_ERROR(ops_->Finish());
-  if (all) PoolStates();
-  return absl::OkStatus();
-}
-
-void ModelExecutor::PoolStates() {
-  const auto dim = static_cast<size_t>(states_.cols);
-  for (int32_t r = 0; r < plan_->num_rows(); ++r) {
-    double* pooled = pooled_.data() + static_cast<size_t>(slots_[static_cast<size_t>(r)]) * dim;
-    for (int32_t t = plan_->row_begin[r]; t < plan_->row_begin[r + 1]; ++t) {
-      const float* state = states_.row(t);
-      if (plan_->positions[t] == 0) {
+void ModelExecutor::PoolStates(const Step& step) {
+  const auto dim = static_cast<size_t>(step.value_cols);
+  for (size_t r = 0; r < step.plan.rows.size(); ++r) {
+    double* pooled = pooled_.data() + static_cast<size_t>(step.slots[r]) * dim;
+    for (int32_t t = step.plan.row_begin[r]; t < step.plan.row_begin[r + 1]; ++t) {
+      const float* state = step.row(static_cast<size_t>(t));
+      if (step.plan.positions[static_cast<size_t>(t)] == 0) {
         std::copy_n(state, dim, pooled);
       } else if (*options_.pooling == Pooling::kMean) {
         for (size_t d = 0; d < dim; ++d) pooled[d] += double{state[d]};
@@ -120,53 +95,33 @@ void ModelExecutor::PoolStates() {
   }
 }
 
-std::vector<float> ModelExecutor::PooledOf(int32_t row, size_t output) const {
-  const auto dim = static_cast<size_t>(states_.cols);
-  if (pooled_.empty()) {
-    const float* state = states_.row(static_cast<int64_t>(output));
-    return {state, state + dim};
-  }
-  const double* pooled =
-      pooled_.data() + static_cast<size_t>(slots_[static_cast<size_t>(row)]) * dim;
-  const double count = *options_.pooling == Pooling::kMean ? plan_->context_len[row] : 1;
+std::vector<float> ModelExecutor::PooledOf(const Step& step, size_t output) const {
+  const auto dim = static_cast<size_t>(step.value_cols);
+  if (pooled_.empty()) return {step.row(output), step.row(output) + dim};
+  const auto row = static_cast<size_t>(step.output_rows[output]);
+  const double* pooled = pooled_.data() + static_cast<size_t>(step.slots[row]) * dim;
+  const double count = *options_.pooling == Pooling::kMean ? step.plan.context_len[row] : 1;
   std::vector<float> vector(dim);
   for (size_t d = 0; d < dim; ++d) vector[d] = static_cast<float>(pooled[d] / count);
   return vector;
 }
 
-absl::Status ModelExecutor::Compute() {
-  FillBatchView();
-  ops_->BeginStep(batch_);
-  if (!options_.logits_tap) InitSlots();
-  const Tensor logits = transformer_->Forward(batch_);
-  if (options_.logits_tap) {
-    // The tap needs finished logits that Sample has not overwritten yet: end the step and open it
-    // again to sample.
-    RETURN_IF_ERROR(ops_->Finish());
-    if (batch_.num_outputs > 0) options_.logits_tap(*plan_, logits);
-    ops_->BeginStep(batch_);
-    InitSlots();
-  }
-  if (batch_.num_outputs > 0) ops_->Sample(logits, num_output_tokens_, samples_);
-  return ops_->Finish();
-}
-
-void ModelExecutor::FillBatchView() {
-  const BatchPlan& plan = *plan_;
-  slots_.clear();
-  output_rows_.clear();
-  num_output_tokens_.clear();
+void ModelExecutor::FillBatchView(Step& step) const {
+  const BatchPlan& plan = step.plan;
+  step.slots.clear();
+  step.output_rows.clear();
+  step.num_output_tokens.clear();
   for (int32_t r = 0; r < plan.num_rows(); ++r) {
     const Row& row = plan.rows[r];
-    slots_.push_back(row.slot);
+    step.slots.push_back(row.slot);
     if (row.output == RowOutput::kNone) continue;
     SLUICE_CHECK((row.output == RowOutput::kPooled) == options_.pooling.has_value(),
                  "step {} row {}", plan.step, r);
-    output_rows_.push_back(r);
-    num_output_tokens_.push_back(row.num_output_tokens);
+    step.output_rows.push_back(r);
+    step.num_output_tokens.push_back(row.num_output_tokens);
   }
-  samples_.assign(output_rows_.size(), SampleOut{});
-  batch_ = {
+  step.samples.assign(step.output_rows.size(), SampleOut{});
+  step.batch = {
       .num_tokens = plan.num_tokens(),
       .num_rows = plan.num_rows(),
       .tokens = plan.tokens.data(),
@@ -175,16 +130,13 @@ void ModelExecutor::FillBatchView() {
       .context_len = plan.context_len.data(),
       .blocks = plan.blocks.data(),
       .block_begin = plan.block_begin.data(),
-      .slots = slots_.data(),
-      .num_outputs = static_cast<int32_t>(output_rows_.size()),
-      .output_rows = output_rows_.data(),
+      .slots = step.slots.data(),
+      .num_outputs = static_cast<int32_t>(step.output_rows.size()),
+      .output_rows = step.output_rows.data(),
   };
 }
 
-// Kernels index memory by these numbers without looking: a plan that breaks them is our own bug,
-// found here.
-void ModelExecutor::CheckPlan() const {
-  const BatchPlan& plan = *plan_;
+void ModelExecutor::CheckPlan(const BatchPlan& plan) const {
   const TransformerLimits& limits = options_.limits;
   const int32_t rows = plan.num_rows();
   SLUICE_CHECK(rows >= 1 && rows <= limits.max_rows && plan.num_tokens() <= limits.max_step_tokens,
@@ -218,23 +170,25 @@ void ModelExecutor::CheckPlan() const {
   }
 }
 
-void ModelExecutor::InitSlots() {
-  for (const SlotInit& init : plan_->slot_inits) ops_->InitSlot(ViewOf(init));
-}
-
-StepResult ModelExecutor::Collect() const {
+StepResult ModelExecutor::Collect(const Step& step) {
+  if (!pooled_.empty()) PoolStates(step);
   StepResult result;
-  result.step = plan_->step;
-  result.rows.reserve(plan_->rows.size());
-  for (const Row& row : plan_->rows)
+  result.step = step.plan.step;
+  result.rows.reserve(step.plan.rows.size());
+  for (const Row& row : step.plan.rows)
     result.rows.push_back({.sequence = row.sequence, .tokens = {}});
-  for (size_t i = 0; i < output_rows_.size(); ++i) {
-    RowResult& row = result.rows[output_rows_[i]];
+  for (size_t i = 0; i < step.output_rows.size(); ++i) {
+    RowResult& row = result.rows[static_cast<size_t>(step.output_rows[i])];
     if (options_.pooling.has_value()) {
-      row.pooled = PooledOf(output_rows_[i], i);
+      row.pooled = PooledOf(step, i);
     } else {
-      row.tokens.push_back(ToSampledToken(samples_[i]));
+      row.tokens.push_back(ToSampledToken(step.samples[i]));
     }
+  }
+  if (options_.logits_tap && !step.output_rows.empty()) {
+    options_.logits_tap(step.plan, {const_cast<float*>(step.values.data()),
+                                    static_cast<int32_t>(step.output_rows.size()), step.value_cols,
+                                    step.value_cols});
   }
   return result;
 }

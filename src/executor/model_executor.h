@@ -1,21 +1,21 @@
-// Runs plans on a model: fills the kernels' view of the plan, resets slots, runs the forward pass,
-// samples, and collects what was sampled. Engine thread only; computes inside Wait (CPU: one step
-// in flight).
+// Runs plans on a model: fills the kernels' view of the plan, resets slots, enqueues the forward
+// pass and sampling, and collects what was sampled.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "executor/ops_executor.h"
 #include "kernels/ops.h"
 #include "kernels/view.h"
 #include "model/model_file.h"
 #include "model/transformer.h"
-#include "step/executor.h"
 
 namespace sluice {
 
@@ -29,42 +29,27 @@ struct ModelExecutorOptions {
   std::function<void(const BatchPlan& plan, Tensor logits)> logits_tap;
 };
 
-class ModelExecutor final : public Executor {
+class ModelExecutor final : public OpsExecutor {
  public:
   // Loads the model; `model` outlives the executor. Errors: those of Transformer::Create and Ops.
   static absl::StatusOr<std::unique_ptr<ModelExecutor>> Create(const ModelFile& model,
                                                                std::unique_ptr<Ops> ops,
                                                                ModelExecutorOptions options);
 
-  [[nodiscard]] int max_steps_in_flight() const override { return 1; }
-  absl::Status Submit(BatchPlan plan) override;
-  absl::StatusOr<StepResult> Wait(StepId step) override;
-
  private:
-  ModelExecutor(std::unique_ptr<Ops> ops, ModelExecutorOptions options);
-  absl::Status Compute();
-  absl::Status ComputeStates();
+  ModelExecutor(std::unique_ptr<Ops> ops, ModelExecutorOptions options)
+      : OpsExecutor(std::move(ops)), options_(std::move(options)) {}
+  void CheckPlan(const BatchPlan& plan) const override;
+  void Enqueue(Step& step) override;
+  StepResult Collect(const Step& step) override;
+  // Points the step's view at its plan's arrays and gathers what Ops wants by output row.
+  void FillBatchView(Step& step) const;
   // Takes the step's states into what the slots hold of their sequences so far.
-  void PoolStates();
-  [[nodiscard]] std::vector<float> PooledOf(int32_t row, size_t output) const;
-  // Points batch_ at plan_'s arrays and gathers what Ops wants by output row.
-  void FillBatchView();
-  void CheckPlan() const;
-  void InitSlots();
-  [[nodiscard]] StepResult Collect() const;
+  void PoolStates(const Step& step);
+  [[nodiscard]] std::vector<float> PooledOf(const Step& step, size_t output) const;
 
   const ModelExecutorOptions options_;
-  std::unique_ptr<Ops> ops_;
   std::unique_ptr<Transformer> transformer_;  // its memory is the Ops'
-  absl::Status failure_;                      // the first; nothing runs after it
-
-  std::optional<BatchPlan> plan_;  // submitted, not yet waited for
-  BatchView batch_;
-  std::vector<int32_t> slots_;              // [R]
-  std::vector<int32_t> output_rows_;        // [num_outputs]
-  std::vector<int32_t> num_output_tokens_;  // [num_outputs]
-  std::vector<SampleOut> samples_;          // [num_outputs]
-  Tensor states_;                           // of the last step that embedded
   // [slots, D], not of kLast: sums over the tokens so far, or the first token's state. In double
   // and token by token, so that chunks and neighbours do not show.
   std::vector<double> pooled_;

@@ -74,7 +74,7 @@ absl::Status Encoder::LoadWeights(const EncoderViews& views, const LoadOptions& 
     return table;
   };
   LinearLoader loader(load, ops_);
-  token_embd_ = views.token_embd;
+  ASSIGN_OR_RETURN(token_embd_, ops_.LoadTable(views.token_embd));
   ASSIGN_OR_RETURN(position_embd_, ops_.LoadVector(flat(views.position_embd)));
   ASSIGN_OR_RETURN(type_embd_, ops_.LoadVector(flat(views.type_embd)));
   ASSIGN_OR_RETURN(embd_norm_, LoadNorm(views.embd_norm));

@@ -74,7 +74,7 @@ class Encoder {
 
   const EncoderConfig config_;
   Ops& ops_;
-  WeightView token_embd_;
+  Table token_embd_;
   Vector position_embd_, type_embd_;  // [P*D], [N*D]
   Norm embd_norm_;
   std::vector<Layer> layers_;

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "kernels/cpu/half.h"
+#include "kernels/half.h"
 #include "model/hf_shards.h"
 #include "model/hf_tokenizer.h"
 #include "model/mapped_file.h"
@@ -108,7 +108,7 @@ bool IsVector(const ModelTensor& tensor) {
 float FloatAt(const ModelTensor& tensor, int64_t i) {
   uint16_t half = 0;
   std::memcpy(&half, tensor.data + 2 * i, 2);
-  return tensor.dtype == DType::kF16 ? cpu::HalfToFloat(half) : cpu::Bf16ToFloat(half);
+  return tensor.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
 }
 
 bool Exists(const std::string& path) {

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "base/status_macros.h"
-#include "kernels/cpu/half.h"
+#include "kernels/half.h"
 #include "model/quantise.h"
 
 namespace sluice {
@@ -46,11 +46,11 @@ constexpr std::array<float, 256> kFp8 = [] {
 float FloatAt(const SafetensorsTensor& tensor, int64_t index) {
   if (tensor.type == SafetensorsType::kF32) return LoadAt<float>(tensor.data, index);
   const auto half = LoadAt<uint16_t>(tensor.data, index);
-  return tensor.type == SafetensorsType::kF16 ? cpu::HalfToFloat(half) : cpu::Bf16ToFloat(half);
+  return tensor.type == SafetensorsType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
 }
 
 void PutHalf(float x, uint8_t* out) {
-  const uint16_t half = cpu::FloatToHalf(x);
+  const uint16_t half = FloatToHalf(x);
   std::memcpy(out, &half, sizeof(half));
 }
 

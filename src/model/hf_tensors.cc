@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "kernels/cpu/half.h"
+#include "kernels/half.h"
 #include "model/hf_quantised_layers.h"
 #include "model/model_limits.h"
 
@@ -270,7 +270,7 @@ class Namer {
         std::memcpy(&floats[i], tensor.data + 4 * i, 4);
       } else {
         std::memcpy(&half, tensor.data + 2 * i, 2);
-        floats[i] = tensor.dtype == DType::kF16 ? cpu::HalfToFloat(half) : cpu::Bf16ToFloat(half);
+        floats[i] = tensor.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
       }
       floats[i] += plus;
     }

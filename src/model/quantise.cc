@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/cpu/half.h"
+#include "kernels/half.h"
 
 namespace sluice {
 namespace {
@@ -21,7 +21,7 @@ constexpr float kMaxHalf = 65504;
 constexpr int64_t kRowsAtOnce = 16;
 
 void PutHalf(float x, uint8_t* out) {
-  const uint16_t half = cpu::FloatToHalf(x);
+  const uint16_t half = FloatToHalf(x);
   std::memcpy(out, &half, sizeof(half));
 }
 
@@ -104,7 +104,7 @@ bool ReadBlock(DType from, const uint8_t* in, float* x) {
     } else {
       uint16_t half = 0;
       std::memcpy(&half, in + 2 * i, 2);
-      x[i] = from == DType::kF16 ? cpu::HalfToFloat(half) : cpu::Bf16ToFloat(half);
+      x[i] = from == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
     }
     finite = finite && std::isfinite(x[i]);
   }

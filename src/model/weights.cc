@@ -81,15 +81,14 @@ absl::StatusOr<LayerWeights> LoadLayer(const LayerViews& views, const ModelConfi
 // An embedding that is also the head is rounded as one with it: what is looked up is then what a
 // file made by `model convert` holds.
 absl::StatusOr<WeightView> RoundTied(const WeightView& table, const LoadOptions& options,
-                                     Ops& ops) {
+                                     std::unique_ptr<uint8_t[]>& bytes) {
   WeightView rounded{RoundedType(table, LinearRole::kHead, options.quantise), table.rows,
                      table.cols};
   if (rounded.dtype == table.dtype) return table;
-  const int64_t bytes = rounded.rows * rounded.row_bytes();
-  ASSIGN_OR_RETURN(void* memory, ops.Allocate(bytes));
-  RETURN_IF_ERROR(
-      QuantiseRows(table, rounded.dtype, options.threads, static_cast<uint8_t*>(memory)));
-  rounded.data = memory;
+  bytes = std::make_unique_for_overwrite<uint8_t[]>(
+      static_cast<size_t>(rounded.rows * rounded.row_bytes()));
+  RETURN_IF_ERROR(QuantiseRows(table, rounded.dtype, options.threads, bytes.get()));
+  rounded.data = bytes.get();
   if (options.release) {
     options.release({static_cast<const uint8_t*>(table.data),
                      static_cast<size_t>(table.rows * table.row_bytes())});
@@ -111,16 +110,18 @@ absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig&
                                     int32_t max_positions, const LoadOptions& options, Ops& ops) {
   LinearLoader linears(options, ops);
   Weights weights;
-  weights.token_embd = views.token_embd;
+  // First, so that a head of the same bytes can share it.
+  const bool tied = views.head.data == nullptr;
+  WeightView embd = views.token_embd;
+  if (tied) {
+    ASSIGN_OR_RETURN(embd, RoundTied(embd, options, weights.rounded_embd));
+  }
+  ASSIGN_OR_RETURN(weights.token_embd, ops.LoadTable(embd));
   for (const LayerViews& layer : views.layers) {
     ASSIGN_OR_RETURN(weights.layers.emplace_back(), LoadLayer(layer, config, linears, ops));
   }
   ASSIGN_OR_RETURN(weights.output_norm, ops.LoadVector(views.output_norm));
-  const bool tied = views.head.data == nullptr;
-  if (tied) {
-    ASSIGN_OR_RETURN(weights.token_embd, RoundTied(views.token_embd, options, ops));
-  }
-  const WeightView& head = tied ? weights.token_embd : views.head;
+  const WeightView& head = tied ? embd : views.head;
   ASSIGN_OR_RETURN(weights.head, linears.Load({&head, 1}, LinearRole::kHead));
   ASSIGN_OR_RETURN(weights.rope, LoadRope(config.rope, max_positions, ops));
   weights.window_rope = weights.rope;

@@ -37,8 +37,8 @@ struct LayerWeights {
 };
 
 struct Weights {
-  WeightView
-      token_embd;  // [V, D], read where it lies in the file unless it is rounded with the head
+  Table token_embd;                         // [V, D]
+  std::unique_ptr<uint8_t[]> rounded_embd;  // its bytes, if it is rounded with the head
   std::vector<LayerWeights> layers;
   Vector output_norm;      // [D]
   Linear head;             // D -> V; made from token_embd where the file has no head of its own

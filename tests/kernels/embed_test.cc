@@ -17,7 +17,7 @@ TEST_P(EmbedOf, IsTheDequantisedRowRoundedOnce) {
   const std::vector<uint8_t> bytes = RandomWeightBytes(dtype, kVocab, cols, 3);
   const WeightView table{dtype, kVocab, cols, bytes.data()};
   const std::vector<int32_t> tokens = {0, 49, 7, 7, 31};
-  const std::vector<double> expected = reference::Embed(table, tokens);
+  const std::vector<double> expected = reference::Embed({table}, tokens);
   for (const CpuSetting& setting : CpuSettings()) {
     SCOPED_TRACE(ToString(setting));
     const auto ops = MakeCpuOps(setting);
@@ -26,7 +26,7 @@ TEST_P(EmbedOf, IsTheDequantisedRowRoundedOnce) {
     batch.SetTokens(tokens);
     Matrix out(static_cast<int32_t>(tokens.size()), cols);
     ops->BeginStep(batch.view());
-    ops->Embed(table, 1, out.view());
+    ops->Embed({table}, 1, out.view());
     ASSERT_TRUE(ops->Finish().ok());
     for (size_t i = 0; i < expected.size(); ++i)
       ASSERT_EQ(out.data[i], static_cast<float>(expected[i])) << i;
@@ -54,9 +54,9 @@ TEST(Embed, ScaleMultipliesEveryValueAfterItIsRounded) {
     batch.SetTokens(tokens);
     Matrix out(3, 40);
     ops->BeginStep(batch.view());
-    ops->Embed(table, 25.3F, out.view());
+    ops->Embed({table}, 25.3F, out.view());
     ASSERT_TRUE(ops->Finish().ok());
-    const std::vector<double> expected = reference::Embed(table, tokens, 25.3F);
+    const std::vector<double> expected = reference::Embed({table}, tokens, 25.3F);
     for (size_t i = 0; i < expected.size(); ++i)
       ASSERT_EQ(out.data[i], static_cast<float>(expected[i])) << i;
   }
@@ -92,7 +92,7 @@ TEST(Embed, MinusOneIsTheTokenLastSampledInTheRowsSlot) {
   next.SetTokens(std::vector<int32_t>{-1, -1});
   Matrix out(2, 4);
   ops->BeginStep(next.view());
-  ops->Embed(table, 1, out.view());
+  ops->Embed({table}, 1, out.view());
   ASSERT_TRUE(ops->Finish().ok());
   for (size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(out.data[i], table_values[33 * 4 + i]);
@@ -109,7 +109,7 @@ TEST(Embed, ATokenOutsideTheTableFailsTheStep) {
   batch.SetTokens(std::vector<int32_t>{kVocab});
   Matrix out(1, 4);
   ops->BeginStep(batch.view());
-  ops->Embed(table, 1, out.view());
+  ops->Embed({table}, 1, out.view());
   EXPECT_EQ(ops->Finish().message(), "token id is 50; the embedding table has 50 rows");
 }
 

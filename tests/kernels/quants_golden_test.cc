@@ -92,7 +92,7 @@ TEST(QuantsGolden, EmbeddingRowsAreTheSameValuesInEveryForm) {
       batch.AddRow(1, 0, {});
       Matrix out(1, static_cast<int32_t>(table.cols));
       ops->BeginStep(batch.view());
-      ops->Embed(table, 1, out.view());
+      ops->Embed({table}, 1, out.view());
       ASSERT_TRUE(ops->Finish().ok());
       for (size_t i = 0; i < out.data.size(); ++i) {
         ASSERT_EQ(out.data[i], golden.values[i])

@@ -33,10 +33,14 @@ std::vector<std::vector<float>> RunStep(Transformer& transformer, Ops& ops,
                            outputs.data()};
   ops.BeginStep(batch);
   const Tensor logits = states ? transformer.ForwardToStates(batch) : transformer.Forward(batch);
-  EXPECT_TRUE(ops.Finish().ok());
+  const auto cols = static_cast<size_t>(logits.cols);
+  std::vector<float> values(outputs.size() * cols);
+  if (!outputs.empty()) ops.Read(logits, values.data());
+  const absl::Status status = ops.Finish();
+  EXPECT_TRUE(status.ok()) << status;
   std::vector<std::vector<float>> out;
   for (size_t i = 0; i < outputs.size(); ++i)
-    out.emplace_back(logits.row(i), logits.row(i) + logits.cols);
+    out.emplace_back(values.begin() + i * cols, values.begin() + (i + 1) * cols);
   return out;
 }
 

@@ -97,7 +97,8 @@ absl::Status SimpleOps::AllocateSlots(int32_t max_rows, int32_t /*vocab_size*/) 
   return absl::OkStatus();
 }
 
-void SimpleOps::Embed(const WeightView& table, float scale, Tensor out) {
+void SimpleOps::Embed(const Table& from, float scale, Tensor out) {
+  const WeightView& table = from.file;
   for (int32_t r = 0; r < batch_.num_rows; ++r) {
     for (int32_t t = batch_.row_begin[r]; t < batch_.row_begin[r + 1]; ++t) {
       const int32_t token =
@@ -244,6 +245,10 @@ void SimpleOps::Sample(Tensor logits, std::span<const int32_t> /*num_output_toke
     out[i].token = static_cast<int32_t>(std::max_element(row, row + logits.cols) - row);
     last_tokens_[batch_.slots[batch_.output_rows[i]]] = out[i].token;
   }
+}
+
+void SimpleOps::Read(Tensor x, float* out) {
+  for (int32_t r = 0; r < x.rows; ++r) std::copy_n(x.row(r), x.cols, out + int64_t{r} * x.cols);
 }
 
 }  // namespace sluice

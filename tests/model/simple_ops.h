@@ -21,6 +21,7 @@ class SimpleOps final : public Ops {
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
+  absl::StatusOr<Table> LoadTable(const WeightView& table) override { return Table{table}; }
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
@@ -29,7 +30,7 @@ class SimpleOps final : public Ops {
   absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
   void BeginStep(const BatchView& batch) override { batch_ = batch; }
   void InitSlot(const SlotView& /*slot*/) override {}
-  void Embed(const WeightView& table, float scale, Tensor out) override;
+  void Embed(const Table& table, float scale, Tensor out) override;
   void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
                Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
@@ -53,6 +54,7 @@ class SimpleOps final : public Ops {
   void GatherOutputs(Tensor x, Tensor out) override;
   void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
               std::span<SampleOut> out) override;
+  void Read(Tensor x, float* out) override;
   absl::Status Finish() override { return absl::OkStatus(); }
 
  private:

@@ -5,7 +5,7 @@
 // file_blocks.h: the products are exact, so each value is rounded to f32 once.
 // Work: items are tokens, or output rows. Bytes: T * (4 D + the table row's bytes).
 // Bound by the cache misses of the table rows.
-#include "kernels/cpu/file_blocks.h"
+#include "kernels/file_blocks.h"
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 

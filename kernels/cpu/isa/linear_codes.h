@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/file_blocks.h"
+#include "kernels/file_blocks.h"
 #include "kernels/cpu/isa/form.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/cpu/packing.h"

@@ -13,7 +13,7 @@
 
 #include "kernels/view.h"
 
-namespace sluice::cpu {
+namespace sluice {
 
 constexpr int kSuperBlock = 256;
 
@@ -194,4 +194,4 @@ static inline void ReadQ6K(const uint8_t* in, FileBlock& out) {
   }
 }
 
-}  // namespace sluice::cpu
+}  // namespace sluice

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace sluice::cpu {
+namespace sluice {
 
 [[nodiscard]] constexpr float HalfToFloat(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000U) << 16;
@@ -33,4 +33,4 @@ namespace sluice::cpu {
   return static_cast<uint16_t>(sign | (magnitude - 0x38000000U + 0xfffU + odd) >> 13);
 }
 
-}  // namespace sluice::cpu
+}  // namespace sluice

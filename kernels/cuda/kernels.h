@@ -1,0 +1,231 @@
+// What the host asks of each kernel file: plain arguments and one function a kernel, which puts the
+// work on a stream and returns what the launch returned. All pointers are to device memory.
+//
+// Row counts that differ from step to step (T, R, output rows) are arguments of a launch; a
+// captured launch keeps them, so a graph stands for one shape of step.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/view.h"
+
+namespace sluice::cuda {
+
+// Activations as matrix products read them: f16 [rows][columns], each row divided by a power of two
+// of its own so that its largest element is near 2^13. columns is K rounded up to 64; what is past
+// K is zero. Within every 32 columns element 8j + 2t + e is at 8t + 2j + e: the order in which a
+// lane of a matrix instruction needs them.
+struct Halves {
+  uint16_t* data = nullptr;
+  float* scale = nullptr;  // [rows] element = stored * scale
+  int32_t columns = 0;
+};
+inline constexpr int32_t kHalvesTile = 64;
+[[nodiscard]] constexpr int32_t HalvesColumns(int32_t k) {
+  return (k + kHalvesTile - 1) / kHalvesTile * kHalvesTile;
+}
+
+// The step's plan in device memory.
+struct DeviceBatch {
+  const int32_t* tokens = nullptr;       // [T]
+  const int32_t* positions = nullptr;    // [T]
+  const int32_t* token_row = nullptr;    // [T] the row each token belongs to
+  const int32_t* row_begin = nullptr;    // [R+1]
+  const int32_t* context_len = nullptr;  // [R]
+  const int32_t* blocks = nullptr;
+  const int32_t* block_begin = nullptr;        // [R+1]
+  const int32_t* slots = nullptr;              // [R]
+  const int32_t* output_rows = nullptr;        // [num_outputs]
+  const int32_t* num_output_tokens = nullptr;  // [num_outputs]
+};
+
+// --- norm.cu ---
+struct RmsNormArgs {
+  Tensor x;
+  const float* weight;
+  float eps;
+  int32_t group;    // columns normed together
+  Tensor residual;  // data may be null
+  Tensor out;
+  Halves halves;  // of out, for whole rows only; data may be null
+};
+cudaError_t RmsNorm(const RmsNormArgs& args, cudaStream_t stream);
+struct LayerNormArgs {
+  Tensor x, residual;  // residual.data may be null
+  const float *weight, *bias;
+  float eps;
+  Tensor out;
+  Halves halves;  // of out; data may be null
+};
+cudaError_t LayerNorm(const LayerNormArgs& args, cudaStream_t stream);
+
+// --- activation.cu ---
+struct GateMulArgs {
+  Tensor gate_up;
+  Activation activation;
+  Tensor out;
+  Halves halves;  // of out; data may be null
+};
+cudaError_t GateMul(const GateMulArgs& args, cudaStream_t stream);
+cudaError_t ToHalves(Tensor x, const Halves& halves, cudaStream_t stream);
+cudaError_t SoftCap(Tensor x, float cap, cudaStream_t stream);
+cudaError_t Gelu(Tensor x, cudaStream_t stream);
+cudaError_t AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out, cudaStream_t stream);
+
+// --- gather.cu ---
+// out[i] = x[last token of output row i]
+cudaError_t GatherOutputs(Tensor x, const DeviceBatch& batch, Tensor out, cudaStream_t stream);
+cudaError_t GatherPlaces(Tensor x, const Routing& routing, Tensor out, cudaStream_t stream);
+struct AddPositionsArgs {
+  const float *positions, *types;
+  const int32_t* token_types;  // [T]
+  DeviceBatch batch;
+  Tensor x;
+};
+cudaError_t AddPositions(const AddPositionsArgs& args, cudaStream_t stream);
+cudaError_t Pool(Tensor x, Pooling pooling, const DeviceBatch& batch, Tensor out,
+                 cudaStream_t stream);
+
+// --- experts.cu ---
+inline constexpr int32_t kMaxExperts = 1024;
+cudaError_t RouteExperts(Tensor logits, bool renormalise, const Routing& routing,
+                         cudaStream_t stream);
+cudaError_t CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out,
+                           cudaStream_t stream);
+
+// --- rope.cu ---
+// One layer's cache of keys and values: KV blocks of [Hkv][K, V][block_tokens][head_dim rounded up
+// to 16] f16; what is past head_dim stays zero.
+inline constexpr int32_t kMaxHeadDim = 256;
+[[nodiscard]] constexpr int32_t PaddedHeadDim(int32_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+struct RopeArgs {
+  DeviceBatch batch;
+  Tensor qkv;
+  int32_t num_q_heads;
+  RopeParams rope;
+  KvLayer kv;
+  const float* qk_norm;  // [(Hq + Hkv) * H] RMS norm of every q and k head first, or null
+  float eps;
+};
+cudaError_t RopeAndStoreKv(const RopeArgs& args, cudaStream_t stream);
+
+// --- attention.cu ---
+// A piece of a step's attention for every KV head: query vectors of one row, all partitions of 256
+// positions or one of them.
+struct AttentionItem {
+  int32_t row;
+  int32_t first_token, num_tokens;  // of the step; num_tokens * (Hq / Hkv) query vectors
+  int32_t first_partition, num_partitions;
+  int32_t partial;  // where the partition's results go in `partials`; -1: straight to out
+};
+struct AttentionArgs {
+  DeviceBatch batch;
+  const AttentionItem* items;
+  int32_t num_items;
+  Tensor q;
+  int32_t num_q_heads;
+  AttentionParams params;
+  KvLayer kv;
+  float* partials;  // of each partial: [Hq][H + 2] for its token: sums, maximum, sum of weights
+  Tensor out;
+  Halves halves;  // of out; data may be null
+};
+inline constexpr int32_t kAttentionPartition = 256;
+// Query vectors that an item may have, by head_dim; the items' tokens must not exceed it.
+[[nodiscard]] int32_t MaxQueryVectors(bool long_rows, int32_t head_dim);
+cudaError_t Attention(const AttentionArgs& args, bool long_rows, cudaStream_t stream);
+// Merges partials in ascending order. rows: tokens whose partitions are split.
+struct SplitToken {
+  int32_t token;
+  int32_t first_partial, num_partials;
+};
+cudaError_t CombinePartitions(const AttentionArgs& args, const SplitToken* tokens,
+                              int32_t num_tokens, cudaStream_t stream);
+
+// --- linear.cu ---
+// How a matrix's numbers lie in device memory; see packed_linear.h.
+enum class WeightFormat : uint8_t {
+  kHalf,     // f16
+  kInt8,     // (code - 128) s, s for every 32
+  kInt4,     // (code - 8) s, s for every 32
+  kInt4Min,  // code s + m, both for every 32
+  kInt5,     // (code - 16) s, s for every 32
+  kInt5Min,  // code s + m, both for every 32
+  kInt6,     // (code - 32) s, s for every 16
+  kInt3,     // (code - 4) s, s for every 16
+  kInt2Min,  // code s + m, both for every 16
+};
+struct LinearArgs {
+  WeightFormat format;
+  const uint8_t* weights;
+  const float* row_scale;  // [rows padded to 16]
+  int32_t rows, columns;   // outputs; K padded to 64
+  Halves x;
+  int32_t num_x_rows;
+  const float* residual;  // [num_x_rows] rows of residual_stride, or null
+  int32_t residual_stride;
+  float* out;
+  int32_t out_stride;
+  // Of experts: matrix e has weights + e * expert_bytes and row_scale + e * padded rows; `begin`
+  // and `active` as in Routing. Else null.
+  const int32_t *begin = nullptr, *active = nullptr;
+  int64_t expert_bytes = 0;
+  int32_t max_active = 0;  // no more experts than this have rows
+};
+cudaError_t LinearRows(const LinearArgs& args, cudaStream_t stream);
+// out[t] = scale * row tokens[t] of the matrix. format, weights, row_scale, rows and columns of
+// `table` count.
+struct EmbedArgs {
+  LinearArgs table;
+  DeviceBatch batch;
+  const int32_t* last_tokens;  // by slot
+  float scale;
+  Tensor out;
+};
+cudaError_t Embed(const EmbedArgs& args, cudaStream_t stream);
+
+// --- sample.cu ---
+struct DeviceSlot {
+  float temperature, top_p, min_p;
+  int32_t top_k;
+  float repetition_penalty, presence_penalty, frequency_penalty;
+  uint32_t choice;
+  uint64_t seed;
+  int32_t min_tokens, num_logprobs;
+  int32_t num_stop_tokens, num_bias;
+  int32_t penalties;  // whether counts are kept
+  int32_t padding;
+};
+struct TokenBias {
+  int32_t token;
+  float bias;
+};
+inline constexpr int32_t kMaxSlotBias = 1024, kMaxSlotStops = 64;
+// What is set in a slot before a step: `history` tokens count in its penalties, of which the last
+// num_output are output.
+struct SlotUpdate {
+  int32_t slot;
+  DeviceSlot values;
+  int32_t bias_begin, stop_begin;  // in the update's arrays
+  int32_t history_begin, num_history, num_output;
+  int32_t last_token;  // -1: leave it
+};
+struct SlotTable {
+  DeviceSlot* slots = nullptr;     // [max_rows]
+  TokenBias* bias = nullptr;       // [max_rows][kMaxSlotBias]
+  int32_t* stop_tokens = nullptr;  // [max_rows][kMaxSlotStops]
+  uint32_t* counts = nullptr;      // [max_rows][V] 2 * times in the output + 1 if seen at all
+  int32_t* last_tokens = nullptr;  // [max_rows]
+  int32_t max_rows = 0, vocab = 0;
+};
+cudaError_t UpdateSlots(const SlotTable& table, const SlotUpdate* updates, int32_t num_updates,
+                        const TokenBias* bias, const int32_t* stop_tokens, const int32_t* history,
+                        cudaStream_t stream);
+cudaError_t Sample(const SlotTable& table, const DeviceBatch& batch, Tensor logits, float* scratch,
+                   SampleOut* out, cudaStream_t stream);
+
+}  // namespace sluice::cuda

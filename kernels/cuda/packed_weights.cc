@@ -1,0 +1,208 @@
+#include "kernels/cuda/packed_weights.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cuda/weight_tile.h"
+#include "kernels/file_blocks.h"
+#include "kernels/half.h"
+
+namespace sluice::cuda {
+namespace {
+
+// One row of a matrix as its file has it: codes, with a scale and a minimum for every group.
+struct CodedRow {
+  std::vector<uint8_t> codes;         // [K]
+  std::vector<float> scales, minima;  // [K / group]
+};
+
+uint16_t ReadU16(const uint8_t* at) { return static_cast<uint16_t>(at[0] | at[1] << 8); }
+
+void ReadCodedRow(const WeightView& view, int64_t row, int32_t group, CodedRow& out) {
+  const DTypeInfo info = GetDTypeInfo(view.dtype);
+  const BlockFormat format = BlockFormatOf(view.dtype);
+  const auto* block = static_cast<const uint8_t*>(view.data) + row * view.row_bytes();
+  const bool table = view.dtype == DType::kIq4Nl;
+  out.codes.clear();
+  out.scales.clear();
+  out.minima.clear();
+  for (int64_t i = 0; i < view.cols; i += info.block_elements, block += info.block_bytes) {
+    FileBlock codes;
+    ReadFileBlock(view.dtype, block, codes);
+    const float d = HalfToFloat(ReadU16(block + format.d_at));
+    const float m = format.m_at < 0 ? 0 : HalfToFloat(ReadU16(block + format.m_at));
+    for (int32_t e = 0; e < info.block_elements; ++e) {
+      const uint8_t code = codes.code[e];
+      out.codes.push_back(table ? static_cast<uint8_t>(kIq4Values[code] + 128) : code);
+    }
+    for (int32_t e = 0; e < info.block_elements; e += group) {
+      out.scales.push_back(d * static_cast<float>(codes.scale[e / 16]));
+      out.minima.push_back(m * static_cast<float>(codes.minimum[e / 16]));
+    }
+  }
+}
+
+// 2^-e so that `top` times it is near 2^to; 1 where there is nothing to scale.
+float PowerFor(float top, int to) {
+  if (!(top > 0) || !std::isfinite(top)) return 1;
+  return std::ldexp(1.0F, std::clamp(to - std::ilogb(top), -120, 120));
+}
+
+// Where a row's element lies in its tile.
+struct Place {
+  int lane, step, reg, element;
+};
+Place PlaceOf(int row, int column) {
+  const int in_step = column % 16;
+  return {.lane = row % 8 * 4 + in_step % 8 / 2,
+          .step = column / 16,
+          .reg = row / 8 + in_step / 8 * 2,
+          .element = in_step % 2};
+}
+
+void OrBits(uint8_t* at, uint32_t bits) {
+  uint32_t word = 0;
+  std::memcpy(&word, at, sizeof word);
+  word |= bits;
+  std::memcpy(at, &word, sizeof word);
+}
+
+// `tile` begins as zeros.
+void PutCode(const FormatInfo& info, int row, int column, uint32_t code, uint8_t* tile) {
+  const auto [lane, s, i, e] = PlaceOf(row, column);
+  uint8_t* low = tile + info.scale_bytes();
+  const uint32_t low_code = code & ((1U << info.low_bits) - 1);
+  if (info.low_bits == 8) {
+    const int word = 2 * s + i / 2;
+    low[word / 4 * 512 + lane * 16 + word % 4 * 4 + 2 * (i % 2) + e] =
+        static_cast<uint8_t>(low_code);
+  } else if (info.low_bits == 4) {
+    OrBits(low + lane * 16 + s * 4, low_code << (4 * i + 16 * e));
+  } else {
+    OrBits(low + lane * 8 + s / 2 * 4, low_code << (8 * (s % 2) + 2 * i + 16 * e));
+  }
+  uint8_t* high = low + info.low_bytes();
+  const uint32_t high_code = code >> info.low_bits;
+  if (info.high_bits == 1) OrBits(high + lane * 4, high_code << (4 * s + i + 16 * e));
+  if (info.high_bits == 2)
+    OrBits(high + lane * 8 + s / 2 * 4, high_code << (8 * (s % 2) + 2 * i + 16 * e));
+}
+
+void PutHalf(uint8_t* at, float value) {
+  const uint16_t half = FloatToHalf(value);
+  std::memcpy(at, &half, sizeof half);
+}
+
+void PackCodedRow(const FormatInfo& info, const CodedRow& row, int64_t n, int32_t columns,
+                  PackedWeights& out) {
+  const auto span = static_cast<float>(1 << (info.low_bits + info.high_bits));
+  float top = 0;
+  for (size_t q = 0; q < row.scales.size(); ++q)
+    top = std::max({top, std::fabs(row.scales[q]) * span, std::fabs(row.minima[q])});
+  const float power = PowerFor(top, 13);
+  out.row_scale[static_cast<size_t>(n)] = 1 / power;
+  const int in_panel = static_cast<int>(n % kPanelRows);
+  const int groups = kTileColumns / info.group, pair = info.minimum ? 4 : 2;
+  uint8_t* panel =
+      out.tiles.data() + n / kPanelRows * (columns / kTileColumns) * int64_t{info.tile_bytes()};
+  for (size_t k = 0; k < row.codes.size(); ++k) {
+    uint8_t* tile = panel + static_cast<int64_t>(k / kTileColumns) * info.tile_bytes();
+    const int column = static_cast<int>(k % kTileColumns);
+    PutCode(info, in_panel, column, row.codes[k], tile);
+    if (column % info.group != 0) continue;
+    const size_t q = k / static_cast<size_t>(info.group);
+    const int index = (in_panel % 8 * 2 + in_panel / 8) * groups + column / info.group;
+    PutHalf(tile + index * pair, row.scales[q] * power);
+    if (info.minimum) PutHalf(tile + index * pair + 2, row.minima[q] * power);
+  }
+}
+
+float ReadFloat(const WeightView& view, int64_t index) {
+  const auto* data = static_cast<const uint8_t*>(view.data);
+  if (view.dtype == DType::kF16) return HalfToFloat(ReadU16(data + 2 * index));
+  if (view.dtype == DType::kBF16) return Bf16ToFloat(ReadU16(data + 2 * index));
+  float value = 0;
+  std::memcpy(&value, data + 4 * index, sizeof value);
+  return value;
+}
+
+void PackFloatRow(const WeightView& view, int64_t n, int32_t columns, PackedWeights& out) {
+  float top = 0;
+  for (int64_t k = 0; k < view.cols; ++k)
+    top = std::max(top, std::fabs(ReadFloat(view, n * view.cols + k)));
+  const float power = PowerFor(top, 13);
+  out.row_scale[static_cast<size_t>(n)] = 1 / power;
+  for (int64_t k = 0; k < view.cols; ++k) {
+    const int64_t at = (k & ~31) | (k % 8 / 2 * 8) | (k % 32 / 8 * 2) | (k & 1);
+    PutHalf(out.tiles.data() + (n * columns + at) * 2, ReadFloat(view, n * view.cols + k) * power);
+  }
+}
+
+int64_t Padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t TileBytes(DType dtype, int64_t rows, int64_t cols) {
+  return Padded(rows, kPanelRows) / kPanelRows * (Padded(cols, kTileColumns) / kTileColumns) *
+         InfoOf(FormatOf(dtype)).tile_bytes();
+}
+
+}  // namespace
+
+WeightFormat FormatOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      return WeightFormat::kHalf;
+    case DType::kQ8_0:
+    case DType::kIq4Nl:
+      return WeightFormat::kInt8;
+    case DType::kQ4_0:
+      return WeightFormat::kInt4;
+    case DType::kQ4_1:
+    case DType::kQ4K:
+      return WeightFormat::kInt4Min;
+    case DType::kQ5_0:
+      return WeightFormat::kInt5;
+    case DType::kQ5_1:
+    case DType::kQ5K:
+      return WeightFormat::kInt5Min;
+    case DType::kQ6K:
+      return WeightFormat::kInt6;
+    case DType::kQ3K:
+      return WeightFormat::kInt3;
+    case DType::kQ2K:
+      return WeightFormat::kInt2Min;
+  }
+  return WeightFormat::kHalf;
+}
+
+int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
+  return TileBytes(dtype, rows, cols) +
+         Padded(rows, kPanelRows) * static_cast<int64_t>(sizeof(float));
+}
+
+PackedWeights PackWeights(const WeightView& view) {
+  SLUICE_CHECK(view.source == nullptr, "a matrix of {} rows was not made", view.rows);
+  PackedWeights packed;
+  packed.format = FormatOf(view.dtype);
+  packed.rows = static_cast<int32_t>(view.rows);
+  packed.columns = static_cast<int32_t>(Padded(view.cols, kTileColumns));
+  packed.tiles.resize(static_cast<size_t>(TileBytes(view.dtype, view.rows, view.cols)));
+  packed.row_scale.assign(static_cast<size_t>(Padded(view.rows, kPanelRows)), 1);
+  const FormatInfo info = InfoOf(packed.format);
+  CodedRow row;
+  for (int64_t n = 0; n < view.rows; ++n) {
+    if (packed.format == WeightFormat::kHalf) {
+      PackFloatRow(view, n, packed.columns, packed);
+      continue;
+    }
+    ReadCodedRow(view, n, info.group, row);
+    PackCodedRow(info, row, n, packed.columns, packed);
+  }
+  return packed;
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,27 @@
+// Packs a matrix of a model file into the device's layout (weight_tile.h), on the host.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/view.h"
+
+namespace sluice::cuda {
+
+struct PackedWeights {
+  WeightFormat format = WeightFormat::kHalf;
+  int32_t rows = 0, columns = 0;  // N, and K padded to 64
+  std::vector<uint8_t> tiles;     // N padded to 16 rows, whole panels
+  std::vector<float> row_scale;   // [N padded to 16]
+};
+
+// The format that a type of a file becomes. IQ4_NL's table of values becomes kInt8; F32 and BF16
+// become f16 with a row's power of two, which keeps all of BF16's digits and 11 of F32's.
+[[nodiscard]] WeightFormat FormatOf(DType dtype);
+// Bytes of `tiles` and `row_scale`.
+[[nodiscard]] int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);
+// Reads view.data; view.source must be null. Pure.
+[[nodiscard]] PackedWeights PackWeights(const WeightView& view);
+
+}  // namespace sluice::cuda

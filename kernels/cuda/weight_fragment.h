@@ -1,0 +1,128 @@
+// From a tile of packed weights to A fragments, in registers; see weight_tile.h for the layout.
+// Integers become f16 by their place in the mantissa of 1024, without a conversion.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/number.h"
+#include "kernels/cuda/weight_tile.h"
+
+namespace sluice::cuda {
+
+template <WeightFormat kFormat>
+struct TileFragment {
+  static constexpr FormatInfo kInfo = InfoOf(kFormat);
+  static constexpr int kScaleWords = kInfo.scale_bytes() / 32;  // of a lane: its two rows'
+  uint32_t scale[kScaleWords];
+  uint32_t low[kInfo.low_bits];
+  uint32_t high[kInfo.high_bits > 0 ? kInfo.high_bits : 1];
+};
+template <>
+struct TileFragment<WeightFormat::kHalf> {
+  uint32_t a[4][4];
+};
+
+template <int kWords>
+SLUICE_DEVICE void LoadOnce(const uint8_t* from, uint32_t* to) {
+  static_assert(kWords == 2 || kWords % 4 == 0);
+  if constexpr (kWords == 2) {
+    const Words2 v = LoadOnce8(from);
+    to[0] = v.word[0];
+    to[1] = v.word[1];
+  } else {
+    SLUICE_UNROLL
+    for (int i = 0; i < kWords; i += 4) {
+      const Words4 v = LoadOnce16(from + 4 * i);
+      SLUICE_UNROLL
+      for (int j = 0; j < 4; ++j) to[i + j] = v.word[j];
+    }
+  }
+}
+
+// Tile `tile` of a panel of `num_tiles`, the part of `lane`.
+template <WeightFormat kFormat>
+SLUICE_DEVICE void LoadTile(const uint8_t* panel, int32_t num_tiles, int32_t tile, int32_t lane,
+                            TileFragment<kFormat>& out) {
+  if constexpr (kFormat == WeightFormat::kHalf) {
+    const int64_t row_bytes = int64_t{num_tiles} * kTileColumns * 2;
+    const uint8_t* row = panel + lane / 4 * row_bytes + tile * (kTileColumns * 2) + lane % 4 * 16;
+    SLUICE_UNROLL
+    for (int b = 0; b < 2; ++b) {  // 32 columns: element 2t + e + 8j is word j
+      const Words4 upper = LoadOnce16(row + b * 64);
+      const Words4 lower = LoadOnce16(row + 8 * row_bytes + b * 64);
+      SLUICE_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        out.a[2 * b + j / 2][j % 2 * 2] = upper.word[j];
+        out.a[2 * b + j / 2][j % 2 * 2 + 1] = lower.word[j];
+      }
+    }
+  } else {
+    using Fragment = TileFragment<kFormat>;
+    constexpr FormatInfo kInfo = Fragment::kInfo;
+    const uint8_t* from = panel + int64_t{tile} * kInfo.tile_bytes();
+    LoadOnce<Fragment::kScaleWords>(from + lane / 4 * (kInfo.scale_bytes() / 8), out.scale);
+    from += kInfo.scale_bytes();
+    if constexpr (kInfo.low_bits == 2) {
+      LoadOnce<2>(from + lane * 8, out.low);
+    } else {
+      SLUICE_UNROLL
+      for (int v = 0; v < kInfo.low_bits / 4; ++v)
+        LoadOnce<4>(from + v * 512 + lane * 16, out.low + 4 * v);
+    }
+    from += kInfo.low_bytes();
+    if constexpr (kInfo.high_bits == 1) out.high[0] = LoadOnce4(from + lane * 4);
+    if constexpr (kInfo.high_bits == 2) LoadOnce<2>(from + lane * 8, out.high);
+  }
+}
+
+// Codes of step s, register i, as two f16 of 1024 + code.
+template <WeightFormat kFormat>
+SLUICE_DEVICE uint32_t Codes(const TileFragment<kFormat>& tile, int s, int i) {
+  constexpr FormatInfo kInfo = TileFragment<kFormat>::kInfo;
+  constexpr uint32_t kMagic = 0x64006400;
+  uint32_t code = 0;
+  if constexpr (kInfo.low_bits == 8) {
+    const uint32_t word = tile.low[2 * s + i / 2];
+    return i % 2 == 0 ? SelectBytes<0x4140>(word, 0x64646464)
+                      : SelectBytes<0x4342>(word, 0x64646464);
+  } else if constexpr (kInfo.low_bits == 4) {
+    code = tile.low[s] >> (4 * i) & 0x000f000f;
+  } else {
+    code = tile.low[s / 2] >> (8 * (s % 2) + 2 * i) & 0x00030003;
+  }
+  if constexpr (kInfo.high_bits == 1)
+    code |= (tile.high[0] >> (4 * s + i) & 0x00010001) << kInfo.low_bits;
+  if constexpr (kInfo.high_bits == 2)
+    code |= (tile.high[s / 2] >> (8 * (s % 2) + 2 * i) & 0x00030003) << kInfo.low_bits;
+  return code | kMagic;
+}
+
+// The A fragment of step s.
+template <WeightFormat kFormat>
+SLUICE_DEVICE void Expand(const TileFragment<kFormat>& tile, int s, uint32_t (&a)[4]) {
+  if constexpr (kFormat == WeightFormat::kHalf) {
+    SLUICE_UNROLL
+    for (int i = 0; i < 4; ++i) a[i] = tile.a[s][i];
+  } else {
+    constexpr FormatInfo kInfo = TileFragment<kFormat>::kInfo;
+    constexpr int kGroups = kTileColumns / kInfo.group;
+    constexpr auto kBase = static_cast<uint32_t>(0x6400 + kInfo.offset) * 0x00010001U;
+    SLUICE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int at = i % 2 * kGroups + s * 16 / kInfo.group;  // the row's scale of this group
+      const uint32_t value = SubtractHalves(Codes<kFormat>(tile, s, i), kBase);
+      if constexpr (kInfo.minimum) {
+        const uint32_t pair = tile.scale[at];
+        a[i] = FmaHalves(value, SelectBytes<0x1010>(pair, 0), SelectBytes<0x3232>(pair, 0));
+      } else {
+        const uint32_t pair = tile.scale[at / 2];
+        const uint32_t scale =
+            at % 2 == 0 ? SelectBytes<0x1010>(pair, 0) : SelectBytes<0x3232>(pair, 0);
+        a[i] = MultiplyHalves(value, scale);
+      }
+    }
+  }
+}
+
+}  // namespace sluice::cuda
