@@ -93,11 +93,45 @@ Checker::Checker(Runner& runner)
       sites_(TheCommon().sites),
       shared_cells_(TheCommon().shared.data()),
       memory_(KnownMemory()),
+      requests_(MemoryIsCounted() ? std::make_unique<RequestCounter>() : nullptr),
       until_preempted_(runner.seed() == 0 ? 0 : kAccessesUntilPreempted) {}
 
 Checker::~Checker() {
   TheCommon().now = order_.end();
   TheCommon().one_at_a_time.unlock();
+}
+
+void Checker::EndBlock() {
+  if (requests_ != nullptr) requests_->AllMet();
+}
+
+void Checker::Meet(const std::vector<uint32_t>& threads) {
+  order_.Join(threads);
+  if (requests_ == nullptr) return;
+  for (const uint32_t thread : threads) {
+    if (thread % kWarpThreads == 0) requests_->LanesMet(thread / kWarpThreads);
+  }
+}
+
+void Checker::LanesMet(uint32_t warp) {
+  if (requests_ != nullptr) requests_->LanesMet(warp);
+}
+
+MemoryCounters Checker::counters() const {
+  return requests_ == nullptr ? MemoryCounters{} : requests_->counters();
+}
+
+void Checker::Count(const Target& target) {
+  const ThreadPlace& place = runner_.current().place;
+  const bool writes = target.kind != AccessKind::kRead;
+  if (target.memory != nullptr) {
+    requests_->Global(*target.memory, target.address, target.bytes, writes, target.site, place.warp,
+                      place.lane);
+  } else {
+    const auto arena = reinterpret_cast<uintptr_t>(runner_.shared());
+    requests_->Shared(target.address - arena, target.bytes, writes, target.site, place.warp,
+                      place.lane);
+  }
 }
 
 void Checker::Plain(const void* address, size_t bytes, AccessKind kind, bool aligned,
@@ -154,6 +188,7 @@ bool Checker::Locate(Target& target) {
     Blame(FindingKind::kOutOfBounds, target,
           fmt::format("at byte {} of an allocation of {}", at, memory->bytes));
   }
+  target.memory = memory;
   target.cells = memory->cells.data() + at;
   target.written = memory->written.data() + at;
   target.since = order_.launch_begin();
@@ -195,6 +230,7 @@ Mark Checker::MarkOf(SiteTable::Id site, bool atomic) const {
 }
 
 void Checker::Touch(const Target& target) {
+  if (requests_ != nullptr) Count(target);
   const bool writes = Writes(target.kind);
   const Mark mark = MarkOf(target.site, IsAtomic(target.kind));
   for (size_t i = 0; i < target.bytes; ++i) {

@@ -17,6 +17,7 @@
 #include "kernels/simt/checked_order.h"
 #include "kernels/simt/checked_site.h"
 #include "kernels/simt/grid.h"
+#include "kernels/simt/profile_requests.h"
 #include "kernels/simt/shadow.h"
 
 namespace sluice::simt {
@@ -36,7 +37,13 @@ class Checker {
   Checker& operator=(const Checker&) = delete;
 
   void BeginBlock(uint32_t num_threads) { order_.BeginBlock(num_threads); }
+  void EndBlock();
   [[nodiscard]] Order& order() { return order_; }
+  // These threads have waited for each other, and nobody else.
+  void Meet(const std::vector<uint32_t>& threads);
+  // All lanes of a warp have met, though nothing orders what they did.
+  void LanesMet(uint32_t warp);
+  [[nodiscard]] MemoryCounters counters() const;
 
   // An access by the running thread, before it happens; what is wrong with it ends the launch.
   // Plain: of code at `code`; what it does to fibers' stacks is nobody's business.
@@ -56,8 +63,9 @@ class Checker {
     AccessKind kind;
     SiteTable::Id site;
     Cell* cells = nullptr;
-    uint8_t* written = nullptr;  // null: shared memory
-    Time since = 0;              // marks before it are history
+    uint8_t* written = nullptr;          // null: shared memory
+    Time since = 0;                      // marks before it are history
+    const Allocation* memory = nullptr;  // null: shared memory
   };
 
   explicit Checker(Runner& runner);
@@ -68,6 +76,7 @@ class Checker {
   void Touch(const Target& target);
   void Compare(const Target& target, const Mark& mark, bool wrote);
   void NoteRead(Cell& cell, const Mark& mark);
+  void Count(const Target& target);
   void MaybePreempt();
 
   [[nodiscard]] Mark MarkOf(SiteTable::Id site, bool atomic = false) const;
@@ -80,6 +89,7 @@ class Checker {
   Cell* const shared_cells_;
   const std::vector<std::shared_ptr<Allocation>> memory_;  // by address
   Allocation* recent_ = nullptr;
+  std::unique_ptr<RequestCounter> requests_;  // null: they are not counted
   bool quiet_ = false;
   uint32_t until_preempted_ = 0;  // accesses; 0: never
 };

@@ -32,6 +32,7 @@ LaunchReport Runner::Run() {
               static_cast<uint32_t>(b / g.x / g.y)});
   }
   running = outer;
+  if (checker_ != nullptr) report_.memory = checker_->counters();
   checker_ = nullptr;
   return std::move(report_);
 }
@@ -105,6 +106,7 @@ void Runner::RunBlock(Dim3 index) {
     SwitchFiber(host_, current_->fiber, false);
   }
   current_ = nullptr;
+  if (checker_ != nullptr) checker_->EndBlock();
   ++report_.blocks;
   report_.threads += threads_.size();
 }

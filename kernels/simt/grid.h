@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/simt/profile.h"
+
 namespace sluice::simt {
 
 struct Dim3 {
@@ -64,6 +66,7 @@ struct LaunchReport {
   std::vector<Finding> findings;  // the launch ends at the first
   uint64_t blocks = 0, threads = 0, barriers = 0, warp_operations = 0, switches = 0;
   uint64_t matrix_instructions = 0;  // of warps
+  MemoryCounters memory;             // of the checked build, if asked for (profile.h)
 };
 
 // thread(context): the kernel with its arguments, called once for each thread.

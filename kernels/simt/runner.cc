@@ -178,7 +178,7 @@ void Runner::Release(NamedBarrier& barrier) {
   if (checker_ != nullptr) {
     joined_ = {current_->index};
     for (uint32_t w = 0; w < warps_.size(); ++w) JoinLanes(w, barrier.waiting[w]);
-    checker_->order().Join(joined_);
+    checker_->Meet(joined_);
   }
   barrier = {};
   ++report_.barriers;
@@ -227,6 +227,7 @@ void Runner::Meet(uint32_t mask, void* argument, WarpOperation operation, Site s
   if (checker_ != nullptr) checker_->set_quiet(true);
   operation(meeting->arguments, mask);
   if (checker_ != nullptr) checker_->set_quiet(false);
+  if (checker_ != nullptr && mask == ~0U) checker_->LanesMet(t.place.warp);
   warp.runnable |= mask;
 }
 
@@ -242,7 +243,7 @@ void Runner::MeetInOrder(uint32_t mask, Site site) {
     if (runner.checker_ == nullptr) return;
     runner.joined_.clear();
     runner.JoinLanes(runner.current_->place.warp, lanes);
-    runner.checker_->order().Join(runner.joined_);
+    runner.checker_->Meet(runner.joined_);
   };
   Meet(mask, this, join, site);
 }
