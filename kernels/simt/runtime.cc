@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/simt/runtime_crash.h"
 #include "kernels/simt/runtime_state.h"
 
 namespace sluice::simt {
@@ -71,6 +72,7 @@ void Runtime::SetDevices(std::vector<DeviceModel> models) {
   const uint64_t seed = queues.seed();
   memory.~GuardedMemory();
   new (&memory) GuardedMemory;
+  if (hide_from_host) memory.Hide();
   queues = Queues();
   queues.Seed(seed);
   for (Event* const event : events) delete event;
@@ -119,8 +121,7 @@ cudaError_t Runtime::Enqueue(cudaStream_t handle, Operation operation) {
   }
   queues.Push(*stream, std::move(operation));
   enqueued.notify_all();
-  // A card does not wait until it is asked.
-  if (queues.Choose(8) == 7) {
+  if (queues.IsEager()) {
     for (uint32_t steps = queues.Choose(8); steps > 0 && Step(); --steps) {
     }
   }
@@ -128,10 +129,9 @@ cudaError_t Runtime::Enqueue(cudaStream_t handle, Operation operation) {
 }
 
 bool Runtime::Step() {
-  memory.Show();
-  const bool stepped = queues.Step();
-  if (hide_from_host) memory.Hide();
-  return stepped;
+  ExplainCrashes();
+  memory.Show();  // until the call ends
+  return queues.Step();
 }
 
 bool Runtime::WaitForOthers() {
@@ -184,6 +184,7 @@ cudaError_t Runtime::TakeFault(const std::string& name) {
 
 void Runtime::RunKernel(int device, const Launch& launch, const std::function<void()>& thread) {
   running_device = device;
+  running_kernel = launch.kernel;
   if (const cudaError_t fault = TakeFault(launch.kernel); fault != cudaSuccess) {
     Fail(device, fault, fmt::format("an injected fault in the kernel {}", launch.kernel));
     running_device = -1;
@@ -199,6 +200,9 @@ void Runtime::RunKernel(int device, const Launch& launch, const std::function<vo
   sum.barriers += report.barriers;
   sum.warp_operations += report.warp_operations;
   sum.switches += report.switches;
+  sum.matrix_instructions += report.matrix_instructions;
+  sum.memory += report.memory;
+  sum.memory += report.memory;
   if (!report.findings.empty()) {
     Fail(device, cudaErrorLaunchFailure, report.findings.front().ToString());
     std::ranges::move(report.findings, std::back_inserter(findings));
@@ -264,7 +268,7 @@ cudaError_t EnqueueWork(const char* name, cudaStream_t stream, std::function<voi
     const auto counted = [&runtime, name, device = target->device, run = std::move(run)] {
       runtime.running_device = device;
       ++runtime.statistics.kernels[name].launches;
-      run();
+      if (run != nullptr) run();
       runtime.running_device = -1;
     };
     return runtime.Enqueue(stream, {.run = counted, .ready = std::move(ready)});

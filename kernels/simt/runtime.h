@@ -88,6 +88,8 @@ void InjectFault(Fault fault);
 
 struct KernelStatistics {
   uint64_t launches = 0, blocks = 0, threads = 0, barriers = 0, warp_operations = 0, switches = 0;
+  uint64_t matrix_instructions = 0;
+  MemoryCounters memory;  // of checked kernels, if asked for (profile.h)
 };
 struct Statistics {
   std::map<std::string, KernelStatistics> kernels;  // by name

@@ -8,6 +8,8 @@ namespace sluice::simt {
 void Queues::Seed(uint64_t seed) {
   seed_ = seed;
   random_ = Random(seed);
+  eager_ = Choose(2) == 1;
+  picks_of_order_ = 4U << (3 * Choose(4));
 }
 
 Stream& Queues::AddStream(int device, bool legacy, bool blocking) {
@@ -71,14 +73,15 @@ void Queues::CollectReady() {
   }
 }
 
-// With seed 0 the oldest. Else by priorities that change now and then: picks that are independent
-// of each other would keep all streams about equally far, and miss what only a late one shows.
+// With seed 0 the oldest. Else by priorities that change now and then, for some seeds hardly ever:
+// picks that are independent of each other would keep all streams about equally far, and miss what
+// only a late one shows.
 size_t Queues::Pick() {
   const auto before = [this](const Candidate& a, const Candidate& b) {
     if (seed_ == 0) return a.stream->queue.front().order < b.stream->queue.front().order;
     return a.stream->priority > b.stream->priority;
   };
-  if (seed_ != 0 && random_.Below(16) == 0) {
+  if (seed_ != 0 && random_.Below(picks_of_order_) == 0) {
     for (const auto& stream : streams_) stream->priority = random_.Below(1 << 16);
   }
   const auto best = std::ranges::min_element(ready_, before);

@@ -97,6 +97,8 @@ class Queues {
  public:
   void Seed(uint64_t seed);
   [[nodiscard]] uint64_t seed() const { return seed_; }
+  // Whether to run something at once that nobody waits for, as a card does. Some seeds never do.
+  bool IsEager() { return eager_ && random_.Below(8) == 0; }
   // Below n; 0 with seed 0.
   uint32_t Choose(uint32_t n) { return seed_ == 0 ? 0 : random_.Below(n); }
 
@@ -129,6 +131,8 @@ class Queues {
   uint64_t seed_ = 0, order_ = 0;
   double microseconds_ = 0;
   Random random_{1};
+  bool eager_ = false;
+  uint32_t picks_of_order_ = 1;  // picks, on average, until streams change their priorities
   std::deque<std::unique_ptr<Stream>> streams_;
   std::vector<Candidate> ready_;
 };

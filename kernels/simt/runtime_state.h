@@ -85,6 +85,7 @@ class Runtime {
   absl::Duration stall_timeout = absl::Seconds(20);
   CondVar enqueued;
   int running_device = -1;  // whose operation runs
+  const char* running_kernel = "";
 
  private:
   bool WaitForOthers();
@@ -126,6 +127,7 @@ cudaError_t Call(const char* name, CallKind kind, const Body& body) {
     }
     return body(runtime);
   }();
+  if (runtime.hide_from_host) runtime.memory.Hide();
   if (result != cudaSuccess && result != cudaErrorNotReady) thread.last_error = result;
   return result;
 }
