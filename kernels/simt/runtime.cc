@@ -97,6 +97,7 @@ cudaError_t Runtime::Refuse(cudaError_t error, std::string why) {
 }
 
 Stream* Runtime::FindStream(cudaStream_t handle) {
+  if (devices.empty()) return nullptr;
   if (handle == nullptr || handle == cudaStreamLegacy) return device().legacy;
   const auto& streams = queues.streams();
   const auto it = std::ranges::find_if(streams, [handle](const auto& stream) {
@@ -281,6 +282,15 @@ void FailWork(cudaError_t error, std::string message) {
   runtime.Fail(runtime.running_device, error, std::move(message));
 }
 
+bool IsOnDevice(const void* begin, size_t bytes, cudaStream_t handle) {
+  Runtime& runtime = Runtime::Get();
+  MutexLock lock(runtime.mutex);
+  const Stream* const stream = runtime.FindStream(handle);
+  const MemoryBlock* const block = runtime.memory.Find(begin);
+  return stream != nullptr && block != nullptr && block->device == stream->device &&
+         bytes <= static_cast<size_t>(block->end() - static_cast<const std::byte*>(begin));
+}
+
 void SetDevices(std::vector<DeviceModel> devices) {
   Runtime& runtime = Runtime::Get();
   MutexLock lock(runtime.mutex);
@@ -304,6 +314,12 @@ void SetStallTimeout(absl::Duration timeout) {
   Runtime& runtime = Runtime::Get();
   MutexLock lock(runtime.mutex);
   runtime.stall_timeout = timeout;
+}
+
+absl::Duration StallTimeout() {
+  Runtime& runtime = Runtime::Get();
+  MutexLock lock(runtime.mutex);
+  return runtime.stall_timeout;
 }
 
 void InjectFault(Fault fault) {

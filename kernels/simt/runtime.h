@@ -49,6 +49,9 @@ cudaError_t EnqueueWork(const char* name, cudaStream_t stream, std::function<voi
 // Within `run`: the stream's device fails, and everything on it from now on returns `error`.
 void FailWork(cudaError_t error, std::string message);
 
+// Whether all of it lies in one allocation of the stream's device.
+[[nodiscard]] bool IsOnDevice(const void* begin, size_t bytes, cudaStream_t stream);
+
 // --- Settings, for tests ---
 
 struct DeviceModel {
@@ -73,6 +76,7 @@ void HideFromHost(bool hide);
 // How long a call waits for work that another thread must enqueue before it returns
 // cudaErrorLaunchTimeout. At the start: 20 s.
 void SetStallTimeout(absl::Duration timeout);
+[[nodiscard]] absl::Duration StallTimeout();
 
 // The call `at` ("cudaMalloc") returns `error` once, after `skip` calls that do not; or, where `at`
 // names a kernel, that kernel fails while it runs. Errors that a card does not recover from

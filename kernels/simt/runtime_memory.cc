@@ -18,13 +18,14 @@ constexpr size_t kPage = 4096;
 constexpr int kNew = 0xCD, kPadding = 0xFD;
 // Larger allocations are not filled but mapped from a file of the pattern, privately: 80 GB of a
 // card then cost what is written to.
-constexpr size_t kFillBytes = size_t{32} << 20, kPatternBytes = size_t{16} << 20;
+constexpr size_t kFillBytes = size_t{8} << 20, kPatternBytes = size_t{16} << 20;
 // Freed ranges whose addresses are kept from being used again; each costs the system a mapping, of
 // which a process may have 65 530.
 constexpr size_t kMaxFreed = 4096;
 
 size_t RoundUp(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
+// Of kPatternBytes; -1 if the system gives none. It stays open.
 int MakePatternFile() {
   const int file = memfd_create("pattern", MFD_CLOEXEC);
   if (file < 0) return -1;
@@ -34,6 +35,11 @@ int MakePatternFile() {
   }
   close(file);
   return -1;
+}
+
+int PatternFile() {
+  static const int file = MakePatternFile();
+  return file;
 }
 
 bool MapPattern(int file, std::byte* pages, size_t bytes) {
@@ -66,7 +72,6 @@ GuardedMemory::~GuardedMemory() {
     munmap(block.pages - kPage, block.page_bytes + 2 * kPage);
   }
   for (const Range& range : freed_) munmap(range.begin, range.bytes);
-  if (pattern_file_ >= 0) close(pattern_file_);
 }
 
 std::byte* GuardedMemory::Allocate(int device, size_t bytes) {
@@ -82,10 +87,9 @@ std::byte* GuardedMemory::Allocate(int device, size_t bytes) {
                     .pages = pages,
                     .page_bytes = page_bytes};
   const bool large = page_bytes > kFillBytes;
-  if (large && pattern_file_ < 0) pattern_file_ = MakePatternFile();
   bool usable = mprotect(pages, page_bytes, PROT_READ | PROT_WRITE) == 0;
-  if (usable && large && pattern_file_ >= 0) {
-    usable = MapPattern(pattern_file_, pages, page_bytes);
+  if (usable && large && PatternFile() >= 0) {
+    usable = MapPattern(PatternFile(), pages, page_bytes);
   } else if (usable) {
     std::memset(pages, kNew, page_bytes);
   }

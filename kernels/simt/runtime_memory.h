@@ -57,7 +57,6 @@ class GuardedMemory {
   };
   std::deque<Range> freed_;
   bool shown_ = true;
-  int pattern_file_ = -1;  // of kPatternBytes, for memory too large to fill
 };
 
 }  // namespace sluice::simt

@@ -15,10 +15,11 @@
 
 namespace sluice::simt {
 
-#define EXPECT_CUDA(error, call)                                                              \
-  do {                                                                                        \
-    const cudaError_t got = (call);                                                           \
-    EXPECT_EQ(got, error) << #call << ": " << cudaGetErrorName(got) << ": " << LastRefusal(); \
+#define EXPECT_CUDA(error, call)                                                            \
+  do {                                                                                      \
+    const cudaError_t cuda_error_ = (call);                                                 \
+    EXPECT_EQ(cuda_error_, error) << #call << ": " << cudaGetErrorName(cuda_error_) << ": " \
+                                  << LastRefusal();                                         \
   } while (0)
 #define EXPECT_WORKS(call) EXPECT_CUDA(cudaSuccess, call)
 
