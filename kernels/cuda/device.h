@@ -93,6 +93,7 @@ SLUICE_DEVICE uint32_t AtomicAdd(uint32_t* to, uint32_t value) { return atomicAd
 SLUICE_DEVICE uint64_t AtomicAdd(uint64_t* to, uint64_t value) {
   return atomicAdd(reinterpret_cast<unsigned long long*>(to), value);
 }
+SLUICE_DEVICE uint32_t AtomicOr(uint32_t* to, uint32_t bits) { return atomicOr(to, bits); }
 // What the calling thread wrote before is seen by whoever sees what it writes after.
 SLUICE_DEVICE void Fence() { __threadfence(); }
 
@@ -260,6 +261,9 @@ inline Words2 LoadOnce8(const void* from, const char* file = __builtin_FILE(),
   return LoadWords<Words2>(from, {file, line});
 }
 
+inline uint32_t AtomicOr(uint32_t* to, uint32_t bits) {
+  return __atomic_fetch_or(to, bits, __ATOMIC_RELAXED);
+}
 inline uint32_t AtomicAdd(uint32_t* to, uint32_t value) {
   return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }

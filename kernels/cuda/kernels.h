@@ -27,8 +27,10 @@ inline constexpr int32_t kHalvesTile = 64;
   return (k + kHalvesTile - 1) / kHalvesTile * kHalvesTile;
 }
 
-// The step's plan in device memory.
+// The step's plan in device memory. Launches of a graph are made for more tokens and rows than a
+// step may have; what a kernel would write beyond its rows' own memory it must not write for those.
 struct DeviceBatch {
+  const int32_t* counts = nullptr;       // T, R, num_outputs
   const int32_t* tokens = nullptr;       // [T]
   const int32_t* positions = nullptr;    // [T]
   const int32_t* token_row = nullptr;    // [T] the row each token belongs to
@@ -114,37 +116,44 @@ struct RopeArgs {
 cudaError_t RopeAndStoreKv(const RopeArgs& args, cudaStream_t stream);
 
 // --- attention.cu ---
-// A piece of a step's attention for every KV head: query vectors of one row, all partitions of 256
-// positions or one of them.
+inline constexpr int32_t kAttentionPartition = 256;
+// A piece of a step's attention, for every KV head: neighbouring tokens of one row over some of its
+// partitions of 256 positions, or over all of them.
 struct AttentionItem {
-  int32_t row;
-  int32_t first_token, num_tokens;  // of the step; num_tokens * (Hq / Hkv) query vectors
+  int32_t row, first_token, num_tokens;  // num_tokens * (Hq / Hkv) query vectors
   int32_t first_partition, num_partitions;
-  int32_t partial;  // where the partition's results go in `partials`; -1: straight to out
+  // Partition p of the item's i-th token gives partial `partial` + i * row_partitions + p; -1: what
+  // the partitions give is merged and goes straight to out.
+  int32_t partial, row_partitions;
+};
+// A token whose partials [first_partial, first_partial + num_partials) are to be merged.
+struct SplitToken {
+  int32_t token, first_partial, num_partials;
+};
+// Of a step, for one kind of layer. The counts are in device memory so that a captured launch
+// serves steps with other counts up to the most.
+struct AttentionPlanView {
+  const AttentionItem* items;
+  const SplitToken* split;
+  const int32_t* counts;  // items, split tokens
+  int32_t max_items, max_split;
+  bool long_rows;  // some item has more than 16 query vectors
 };
 struct AttentionArgs {
   DeviceBatch batch;
-  const AttentionItem* items;
-  int32_t num_items;
+  AttentionPlanView plan;
   Tensor q;
   int32_t num_q_heads;
   AttentionParams params;
   KvLayer kv;
-  float* partials;  // of each partial: [Hq][H + 2] for its token: sums, maximum, sum of weights
+  float* partials;  // [partial][Hq][head_dim + 2]: weighted values, maximum, sum of weights
   Tensor out;
   Halves halves;  // of out; data may be null
 };
-inline constexpr int32_t kAttentionPartition = 256;
-// Query vectors that an item may have, by head_dim; the items' tokens must not exceed it.
-[[nodiscard]] int32_t MaxQueryVectors(bool long_rows, int32_t head_dim);
-cudaError_t Attention(const AttentionArgs& args, bool long_rows, cudaStream_t stream);
-// Merges partials in ascending order. rows: tokens whose partitions are split.
-struct SplitToken {
-  int32_t token;
-  int32_t first_partial, num_partials;
-};
-cudaError_t CombinePartitions(const AttentionArgs& args, const SplitToken* tokens,
-                              int32_t num_tokens, cudaStream_t stream);
+// Tokens that an item may have.
+[[nodiscard]] int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim);
+// max_split > 0 takes a second launch, which merges.
+cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream);
 
 // --- linear.cu ---
 // How a matrix's numbers lie in device memory; see packed_linear.h.
@@ -204,7 +213,7 @@ struct TokenBias {
   int32_t token;
   float bias;
 };
-inline constexpr int32_t kMaxSlotBias = 1024, kMaxSlotStops = 64;
+inline constexpr int32_t kMaxSlotBias = 1024, kMaxSlotStops = 256;
 // What is set in a slot before a step: `history` tokens count in its penalties, of which the last
 // num_output are output.
 struct SlotUpdate {

@@ -20,6 +20,9 @@ SLUICE_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); 
 SLUICE_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
 SLUICE_DEVICE float Divide(float a, float b) { return __fdiv_rn(a, b); }
 
+SLUICE_DEVICE int32_t RoundToInt(float x) { return __float2int_rn(x); }
+SLUICE_DEVICE double Log(double x) { return log(x); }
+
 SLUICE_DEVICE float HalfToFloat(uint16_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -70,6 +73,9 @@ inline float FloatOf(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 inline float Fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline float SquareRoot(float x) { return __builtin_sqrtf(x); }
 inline float Divide(float a, float b) { return a / b; }
+
+inline int32_t RoundToInt(float x) { return static_cast<int32_t>(std::lrint(x)); }
+inline double Log(double x) { return std::log(x); }
 
 inline float HalfToFloat(uint16_t bits) {
   return static_cast<float>(__builtin_bit_cast(_Float16, bits));

@@ -1,0 +1,470 @@
+// Attention over paged keys and values; see ops.h for the formula and the partitions.
+//
+// Work: a block takes an item (up to 16 or 64 query vectors: tokens of one row times the heads that
+// share a KV head) of one KV head and goes through its partitions, kTile positions at a time. Its 4
+// warps share the positions of the scores Q K^T, then the dimensions of the product P V; keys and
+// values come by asynchronous copies, one tile ahead. Rows of few query vectors may be cut by
+// partition; CombineKernel merges what the parts give, as a block merges its own.
+// Bytes: an item reads its positions' keys and values once, 4 H for each position; a partial is
+// 4 (H + 2) a head. Bound by memory for decode, by matrix instructions for long rows.
+// Accumulation: f32. Scores: the order of the matrix instruction over H. In a partition, tiles
+// ascending with a running maximum; weights rounded to f16, which both the sum of weights and the
+// weighted values take; partitions ascending. An element's order depends on H and the positions
+// alone, so that chunks, splits and neighbours do not show.
+// Sources: arXiv:2309.06180 (pages), arXiv:2205.14135 and arXiv:2307.08691 (tiles, running
+// maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
+#include <cmath>
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/matrix.h"
+#include "kernels/cuda/rows.h"
+
+namespace sluice::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * 32;
+constexpr int32_t kMaxGroup = 16;   // heads of one KV head that a block takes
+constexpr float kNone = -INFINITY;  // the maximum where nothing is seen
+
+// kDim: of a head, rounded up; kMTiles: of 16 query vectors.
+template <int kDim, int kMTiles>
+struct Shape {
+  static constexpr int kTile = kDim > 128 ? 32 : 64;  // positions
+  static constexpr int kVectors = kMTiles * 16;
+  static constexpr int kRow = kDim + 8;    // halves of a row of Q, K or V: 8 spread rows over banks
+  static constexpr int kPRow = kTile + 8;  // of a row of weights
+  static constexpr int kScoreTiles = kTile / kWarps / 8;  // of 8 positions, of a warp
+  static constexpr int kDimTiles = kDim / kWarps / 8;     // of 8 dimensions, of a warp
+  static constexpr int kStage = 2 * kTile * kRow;         // halves of a tile's K and V
+  static constexpr size_t kSharedBytes =
+      2 * (kVectors * kRow + 2 * kStage + kVectors * kPRow) + sizeof(float) * kWarps * kVectors;
+};
+
+// Sums of a lane's query vectors (rows g and g + 8 of each tile of 16) over some positions.
+template <int kDim, int kMTiles>
+struct State {
+  float top[kMTiles][2];
+  float weight[kMTiles][4];  // columns of the sum of weights; all equal
+  float values[kMTiles][Shape<kDim, kMTiles>::kDimTiles][4];
+};
+
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void Clear(State<kDim, kMTiles>& state) {
+  SLUICE_UNROLL
+  for (int m = 0; m < kMTiles; ++m) {
+    state.top[m][0] = state.top[m][1] = kNone;
+    SLUICE_UNROLL
+    for (int i = 0; i < 4; ++i) state.weight[m][i] = 0;
+    SLUICE_UNROLL
+    for (int d = 0; d < Shape<kDim, kMTiles>::kDimTiles; ++d) {
+      SLUICE_UNROLL
+      for (int i = 0; i < 4; ++i) state.values[m][d][i] = 0;
+    }
+  }
+}
+
+// What an earlier sum is multiplied by when the maximum grows from `from` to `to`.
+SLUICE_DEVICE float Decay(float from, float to) { return from == kNone ? 0.0F : Exp(from - to); }
+
+// One element of a merge; the same in a block and in CombineKernel.
+SLUICE_DEVICE float Merge(float earlier, float decay, float later, float share) {
+  return Fma(earlier, decay, later * share);
+}
+
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void MergeInto(State<kDim, kMTiles>& total, const State<kDim, kMTiles>& part) {
+  SLUICE_UNROLL
+  for (int m = 0; m < kMTiles; ++m) {
+    SLUICE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const float top = Larger(total.top[m][r], part.top[m][r]);
+      const float decay = Decay(total.top[m][r], top), share = Decay(part.top[m][r], top);
+      total.top[m][r] = top;
+      SLUICE_UNROLL
+      for (int i = 2 * r; i < 2 * r + 2; ++i) {
+        total.weight[m][i] = Merge(total.weight[m][i], decay, part.weight[m][i], share);
+        SLUICE_UNROLL
+        for (int d = 0; d < Shape<kDim, kMTiles>::kDimTiles; ++d)
+          total.values[m][d][i] = Merge(total.values[m][d][i], decay, part.values[m][d][i], share);
+      }
+    }
+  }
+}
+
+// One block's item: where its parts lie in shared memory and what it has to know.
+template <int kDim, int kMTiles>
+struct Block {
+  using S = Shape<kDim, kMTiles>;
+  AttentionItem item;
+  int32_t kv_head, first_head, group, num_vectors, context_len;  // group: heads of the block
+  uint16_t* q;
+  uint16_t* kv;  // two stages of K, then V
+  uint16_t* weights;
+  float* tops;  // [kWarps][kVectors]
+
+  SLUICE_DEVICE uint16_t* keys(int stage) const { return kv + stage * S::kStage; }
+  SLUICE_DEVICE uint16_t* values(int stage) const { return keys(stage) + S::kTile * S::kRow; }
+};
+
+// Query vector v of the item is head v % group of its token v / group.
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void LoadQueries(const AttentionArgs& args, const Block<kDim, kMTiles>& block) {
+  using S = Shape<kDim, kMTiles>;
+  const int32_t head_dim = args.kv.head_dim;
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < S::kVectors * kDim; i += kThreads) {
+    const int32_t v = i / kDim, d = i % kDim;
+    float q = 0;
+    if (v < block.num_vectors && d < head_dim) {
+      const int32_t token = block.item.first_token + v / block.group;
+      const int32_t head = block.first_head + v % block.group;
+      q = RowOf(args.q, token)[head * head_dim + d] * args.params.scale;
+    }
+    block.q[v * S::kRow + d] = FloatToHalf(WithinHalf(q));
+  }
+  // Dimensions that copies do not reach.
+  const int32_t padded = PaddedHeadDim(head_dim), missing = kDim - padded;
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < missing * 4 * S::kTile; i += kThreads)
+    block.kv[i / missing * S::kRow + padded + i % missing] = 0;
+}
+
+// Begins the copies of kTile keys and values from `position` on, zeros past the context.
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void CopyTile(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
+                            int32_t position, int stage) {
+  using S = Shape<kDim, kMTiles>;
+  const KvLayer& kv = args.kv;
+  const int32_t padded = PaddedHeadDim(kv.head_dim), chunks = padded / 8;
+  const int32_t* blocks = args.batch.blocks + args.batch.block_begin[block.item.row];
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < S::kTile * chunks; i += kThreads) {
+    const int32_t p = position + i / chunks, at = i % chunks * 8;
+    const bool there = p < block.context_len;
+    const int64_t kv_block = there ? blocks[p / kv.block_tokens] : 0;
+    const int64_t line = (kv_block * kv.num_kv_heads + block.kv_head) * 2 * kv.block_tokens +
+                         (there ? p % kv.block_tokens : 0);
+    const uint16_t* from = static_cast<const uint16_t*>(kv.data) + line * padded + at;
+    const int32_t to = i / chunks * S::kRow + at;
+    CopyAsync16(block.keys(stage) + to, from, there);
+    CopyAsync16(block.values(stage) + to, from + int64_t{kv.block_tokens} * padded, there);
+  }
+}
+
+// scores[m][n]: query vectors by the warp's positions.
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void Score(const Block<kDim, kMTiles>& block, int stage,
+                         float (&scores)[kMTiles][Shape<kDim, kMTiles>::kScoreTiles][4]) {
+  using S = Shape<kDim, kMTiles>;
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
+  const uint16_t* keys = block.keys(stage) + (warp * S::kScoreTiles * 8 + lane % 8) * S::kRow;
+  SLUICE_UNROLL
+  for (int k = 0; k < kDim / 32; ++k) {
+    uint32_t b[S::kScoreTiles][4];
+    SLUICE_UNROLL
+    for (int n = 0; n < S::kScoreTiles; ++n)
+      LoadMatrices(keys + n * 8 * S::kRow + k * 32 + lane / 8 * 8, b[n]);
+    SLUICE_UNROLL
+    for (int m = 0; m < kMTiles; ++m) {
+      if (m * 16 >= block.num_vectors) break;
+      SLUICE_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        uint32_t a[4];
+        LoadMatrices(block.q + (m * 16 + lane % 16) * S::kRow + k * 32 + s * 16 + lane / 16 * 8, a);
+        SLUICE_UNROLL
+        for (int n = 0; n < S::kScoreTiles; ++n) {
+          const uint32_t column[2] = {b[n][2 * s], b[n][2 * s + 1]};
+          MultiplyF16(a, column, scores[m][n]);
+        }
+      }
+    }
+  }
+}
+
+// The positions [begin, end) that query vector v sees.
+struct Seen {
+  int32_t begin, end;
+};
+template <int kDim, int kMTiles>
+SLUICE_DEVICE Seen SeenBy(const AttentionArgs& args, const Block<kDim, kMTiles>& block, int32_t v) {
+  if (v >= block.num_vectors) return {0, 0};
+  const int32_t position = args.batch.positions[block.item.first_token + v / block.group];
+  Seen seen{0, block.context_len};
+  if (args.params.causal) seen.end = position + 1;
+  if (args.params.window > 0) {
+    seen.begin = position + 1 - args.params.window;
+    seen.end = position + 1;
+  }
+  return seen;
+}
+
+// Adds the tile at `position`, whose keys and values are in `stage`, to `part`.
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
+                           int32_t position, int stage, State<kDim, kMTiles>& part) {
+  using S = Shape<kDim, kMTiles>;
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
+  float scores[kMTiles][S::kScoreTiles][4] = {};
+  Score<kDim, kMTiles>(block, stage, scores);
+  const float cap = args.params.softcap;
+  SLUICE_UNROLL
+  for (int m = 0; m < kMTiles; ++m) {
+    if (m * 16 >= block.num_vectors) break;
+    SLUICE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int32_t v = m * 16 + lane / 4 + 8 * r;
+      const Seen seen = SeenBy<kDim, kMTiles>(args, block, v);
+      float top = kNone;
+      SLUICE_UNROLL
+      for (int n = 0; n < S::kScoreTiles; ++n) {
+        SLUICE_UNROLL
+        for (int e = 0; e < 2; ++e) {
+          const int32_t p = position + (warp * S::kScoreTiles + n) * 8 + lane % 4 * 2 + e;
+          float& score = scores[m][n][2 * r + e];
+          if (cap > 0) score = cap * Tanh(Divide(score, cap));
+          if (p < seen.begin || p >= seen.end) score = kNone;
+          top = Larger(top, score);
+        }
+      }
+      top = GroupMax<4>(top);
+      if (lane % 4 == 0) block.tops[warp * S::kVectors + v] = top;
+    }
+  }
+  SyncBlock();
+  SLUICE_UNROLL
+  for (int m = 0; m < kMTiles; ++m) {
+    if (m * 16 >= block.num_vectors) break;
+    SLUICE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int32_t v = m * 16 + lane / 4 + 8 * r;
+      float top = part.top[m][r];
+      SLUICE_UNROLL
+      for (int w = 0; w < kWarps; ++w) top = Larger(top, block.tops[w * S::kVectors + v]);
+      const float decay = Decay(part.top[m][r], top);
+      part.top[m][r] = top;
+      const float base = top == kNone ? 0.0F : top;
+      SLUICE_UNROLL
+      for (int n = 0; n < S::kScoreTiles; ++n) {
+        const uint32_t pair =
+            PackHalves(Exp(scores[m][n][2 * r] - base), Exp(scores[m][n][2 * r + 1] - base));
+        const int32_t column = (warp * S::kScoreTiles + n) * 8 + lane % 4 * 2;
+        *reinterpret_cast<uint32_t*>(block.weights + v * S::kPRow + column) = pair;
+      }
+      SLUICE_UNROLL
+      for (int i = 2 * r; i < 2 * r + 2; ++i) {
+        part.weight[m][i] *= decay;
+        SLUICE_UNROLL
+        for (int d = 0; d < S::kDimTiles; ++d) part.values[m][d][i] *= decay;
+      }
+    }
+  }
+  SyncBlock();
+  const uint16_t* values = block.values(stage) + warp * S::kDimTiles * 8;
+  SLUICE_UNROLL
+  for (int k = 0; k < S::kTile / 16; ++k) {
+    uint32_t b[S::kDimTiles / 2][4];
+    SLUICE_UNROLL
+    for (int d = 0; d < S::kDimTiles / 2; ++d) {
+      LoadMatricesTransposed(values + (k * 16 + lane % 16) * S::kRow + d * 16 + lane / 16 * 8,
+                             b[d]);
+    }
+    SLUICE_UNROLL
+    for (int m = 0; m < kMTiles; ++m) {
+      if (m * 16 >= block.num_vectors) break;
+      uint32_t a[4];
+      LoadMatrices(block.weights + (m * 16 + lane % 16) * S::kPRow + k * 16 + lane / 16 * 8, a);
+      const uint32_t ones[2] = {0x3c003c00, 0x3c003c00};
+      MultiplyF16(a, ones, part.weight[m]);
+      SLUICE_UNROLL
+      for (int d = 0; d < S::kDimTiles; ++d) {
+        const uint32_t column[2] = {b[d / 2][d % 2 * 2], b[d / 2][d % 2 * 2 + 1]};
+        MultiplyF16(a, column, part.values[m][d]);
+      }
+    }
+  }
+}
+
+// Calls f(token, head, dimension, m, d, i) for each element of a State that the lane holds.
+template <int kDim, int kMTiles, class F>
+SLUICE_DEVICE void ForElements(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
+                               const F& f) {
+  using S = Shape<kDim, kMTiles>;
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
+  SLUICE_UNROLL
+  for (int m = 0; m < kMTiles; ++m) {
+    SLUICE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int32_t v = m * 16 + lane / 4 + i / 2 * 8;
+      if (v >= block.num_vectors) continue;
+      const int32_t head = block.first_head + v % block.group;
+      SLUICE_UNROLL
+      for (int d = 0; d < S::kDimTiles; ++d) {
+        const int32_t dimension = (warp * S::kDimTiles + d) * 8 + lane % 4 * 2 + i % 2;
+        if (dimension < args.kv.head_dim) f(v / block.group, head, dimension, m, d, i);
+      }
+    }
+  }
+}
+
+template <int kDim, int kMTiles>
+SLUICE_DEVICE void WritePartial(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
+                                int32_t partition, const State<kDim, kMTiles>& part) {
+  const int32_t head_dim = args.kv.head_dim;
+  ForElements<kDim, kMTiles>(
+      args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
+        const int64_t partial = block.item.partial + token * block.item.row_partitions + partition;
+        float* to = args.partials + (partial * args.num_q_heads + head) * (head_dim + 2);
+        to[dimension] = part.values[m][d][i];
+        if (dimension != 0) return;
+        to[head_dim] = part.top[m][i / 2];
+        to[head_dim + 1] = part.weight[m][i];
+      });
+}
+
+SLUICE_DEVICE void WriteElement(const AttentionArgs& args, int32_t token, int32_t head,
+                                int32_t dimension, float values, float weight) {
+  const int32_t column = head * args.kv.head_dim + dimension;
+  const float y = weight > 0 ? Divide(values, weight) : 0.0F;
+  RowOf(args.out, token)[column] = y;
+  if (args.halves.data == nullptr) return;
+  // Values were f16, and this is their mean: no power of two is needed.
+  args.halves.data[int64_t{token} * args.halves.columns + HalvesIndex(column)] = FloatToHalf(y);
+  if (column == 0) args.halves.scale[token] = 1;
+}
+
+template <int kDim, int kMTiles>
+SLUICE_KERNEL(kThreads)
+AttentionKernel(AttentionArgs args) {
+  using S = Shape<kDim, kMTiles>;
+  SLUICE_DYNAMIC_SHARED(shared);
+  if (static_cast<int32_t>(BlockIndex().x) >= args.plan.counts[0]) return;
+  Block<kDim, kMTiles> block;
+  block.item = args.plan.items[BlockIndex().x];
+  const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
+  const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
+  const auto y = static_cast<int32_t>(BlockIndex().y);
+  block.kv_head = y / parts;
+  block.first_head = block.kv_head * group + y % parts * kMaxGroup;
+  block.group = group - y % parts * kMaxGroup;
+  if (block.group > kMaxGroup) block.group = kMaxGroup;
+  block.num_vectors = block.item.num_tokens * block.group;
+  block.context_len = args.batch.context_len[block.item.row];
+  block.q = reinterpret_cast<uint16_t*>(shared);
+  block.kv = block.q + S::kVectors * S::kRow;
+  block.weights = block.kv + 2 * S::kStage;
+  block.tops = reinterpret_cast<float*>(block.weights + S::kVectors * S::kPRow);
+
+  // The tiles that any query vector sees.
+  const int32_t last = block.num_vectors - 1;
+  int32_t begin = SeenBy<kDim, kMTiles>(args, block, 0).begin;
+  int32_t end = SeenBy<kDim, kMTiles>(args, block, last).end;
+  const int32_t from = block.item.first_partition * kAttentionPartition;
+  const int32_t to = from + block.item.num_partitions * kAttentionPartition;
+  begin = (begin > from ? begin : from) / S::kTile * S::kTile;
+  end = end < to ? end : to;
+
+  LoadQueries<kDim, kMTiles>(args, block);
+  if (begin < end) CopyTile<kDim, kMTiles>(args, block, begin, 0);
+  EndCopies();
+  State<kDim, kMTiles> total, part;
+  Clear<kDim, kMTiles>(total);
+  Clear<kDim, kMTiles>(part);
+  int32_t partition = block.item.first_partition;
+  // Partitions before the first seen one are empty.
+  for (; (partition + 1) * kAttentionPartition <= begin && begin < end; ++partition) {
+    if (block.item.partial >= 0) WritePartial<kDim, kMTiles>(args, block, partition, part);
+  }
+  int stage = 0;
+  for (int32_t p = begin; p < end; p += S::kTile) {
+    if (p + S::kTile < end) CopyTile<kDim, kMTiles>(args, block, p + S::kTile, 1 - stage);
+    EndCopies();
+    WaitForCopies<1>();
+    SyncBlock();
+    AddTile<kDim, kMTiles>(args, block, p, stage, part);
+    SyncBlock();
+    stage = 1 - stage;
+    if ((p + S::kTile) % kAttentionPartition != 0 && p + S::kTile < end) continue;
+    if (block.item.partial >= 0) {
+      WritePartial<kDim, kMTiles>(args, block, partition, part);
+    } else {
+      MergeInto<kDim, kMTiles>(total, part);
+    }
+    Clear<kDim, kMTiles>(part);
+    ++partition;
+  }
+  WaitForCopies<0>();
+  if (block.item.partial < 0) {
+    ForElements<kDim, kMTiles>(
+        args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
+          WriteElement(args, block.item.first_token + token, head, dimension, total.values[m][d][i],
+                       total.weight[m][i]);
+        });
+    return;
+  }
+  for (; partition < block.item.first_partition + block.item.num_partitions; ++partition)
+    WritePartial<kDim, kMTiles>(args, block, partition, part);
+}
+
+// A block a head of a split token, a thread every 128th dimension.
+SLUICE_KERNEL(kThreads) CombineKernel(AttentionArgs args) {
+  if (static_cast<int32_t>(BlockIndex().x) >= args.plan.counts[1]) return;
+  const SplitToken split = args.plan.split[BlockIndex().x];
+  const auto head = static_cast<int32_t>(BlockIndex().y);
+  const int32_t head_dim = args.kv.head_dim;
+  const int64_t stride = int64_t{args.num_q_heads} * (head_dim + 2);
+  const float* first = args.partials + split.first_partial * stride + head * (head_dim + 2);
+  for (auto d = static_cast<int32_t>(ThreadIndex().x); d < head_dim; d += kThreads) {
+    float top = kNone, weight = 0, values = 0;
+    for (int32_t p = 0; p < split.num_partials; ++p) {
+      const float* part = first + p * stride;
+      const float next = Larger(top, part[head_dim]);
+      const float decay = Decay(top, next), share = Decay(part[head_dim], next);
+      top = next;
+      weight = Merge(weight, decay, part[head_dim + 1], share);
+      values = Merge(values, decay, part[d], share);
+    }
+    WriteElement(args, split.token, head, d, values, weight);
+  }
+}
+
+template <int kDim, int kMTiles>
+cudaError_t LaunchShaped(const AttentionArgs& args, cudaStream_t stream) {
+  const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
+  const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
+  return Launch("attention", &AttentionKernel<kDim, kMTiles>,
+                {.grid_x = static_cast<uint32_t>(args.plan.max_items),
+                 .grid_y = static_cast<uint32_t>(args.kv.num_kv_heads * parts),
+                 .threads = kThreads,
+                 .shared_bytes = Shape<kDim, kMTiles>::kSharedBytes},
+                stream, args);
+}
+
+cudaError_t LaunchItems(const AttentionArgs& args, cudaStream_t stream) {
+  const bool many = args.plan.long_rows;
+  if (args.kv.head_dim <= 64)
+    return many ? LaunchShaped<64, 4>(args, stream) : LaunchShaped<64, 1>(args, stream);
+  if (args.kv.head_dim <= 128)
+    return many ? LaunchShaped<128, 4>(args, stream) : LaunchShaped<128, 1>(args, stream);
+  return many ? LaunchShaped<256, 2>(args, stream) : LaunchShaped<256, 1>(args, stream);
+}
+
+}  // namespace
+
+int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim) {
+  const int32_t vectors = !long_rows ? 16 : head_dim <= 128 ? 64 : 32;
+  return vectors / (group < kMaxGroup ? group : kMaxGroup);
+}
+
+cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream) {
+  const cudaError_t error = LaunchItems(args, stream);
+  if (error != cudaSuccess || args.plan.max_split == 0) return error;
+  return Launch("combine_partitions", &CombineKernel,
+                {.grid_x = static_cast<uint32_t>(args.plan.max_split),
+                 .grid_y = static_cast<uint32_t>(args.num_q_heads),
+                 .threads = kThreads},
+                stream, args);
+}
+
+}  // namespace sluice::cuda

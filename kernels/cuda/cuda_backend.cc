@@ -1,0 +1,437 @@
+// The ops of CudaBackend: each checks its shapes and enqueues its launch.
+#include "kernels/cuda/cuda_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace sluice::cuda {
+namespace {
+
+absl::Status CheckKv(const KvLayer& kv) {
+  if (kv.head_dim >= 1 && kv.head_dim <= kMaxHeadDim) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("head_dim is {}; the CUDA backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
+}
+
+LinearArgs ArgsOf(const DeviceMatrix& matrix, const Halves& x, int32_t rows) {
+  return {.format = matrix.format,
+          .weights = matrix.weights,
+          .row_scale = matrix.row_scale,
+          .rows = matrix.rows,
+          .columns = matrix.columns,
+          .x = x,
+          .num_x_rows = rows,
+          .residual = nullptr,
+          .residual_stride = 0,
+          .out = nullptr,
+          .out_stride = 0};
+}
+
+}  // namespace
+
+Halves CudaBackend::NewHalvesOf(const Tensor& out) {
+  if (HalvesColumns(out.cols) > max_columns_) return {};  // no matrix takes it
+  const int64_t rows = BucketedRows(out.rows);
+  if (rows * HalvesColumns(out.cols) > halves_memory_.size() || rows > halves_scale_.size()) {
+    if (absl::Status status = ReserveHalves(rows); !status.ok()) {
+      Fail(std::move(status));
+      return {};
+    }
+  }
+  halves_ = {halves_memory_.data(), halves_scale_.data(), HalvesColumns(out.cols)};
+  halves_of_ = out.data;
+  halves_rows_ = out.rows;
+  return halves_;
+}
+
+Halves CudaBackend::HalvesOf(const Tensor& x) {
+  if (halves_of_ == x.data && halves_rows_ == x.rows && halves_.columns == HalvesColumns(x.cols))
+    return halves_;
+  const Halves halves = NewHalvesOf(x);
+  Enqueue("to_halves", [&] { return ToHalves(Bucketed(x), halves, stream_); });
+  return halves;
+}
+
+void CudaBackend::Wrote(const Tensor& out) {
+  if (halves_of_ == out.data) halves_of_ = nullptr;
+}
+
+void CudaBackend::InitSlot(const SlotView& view) {
+  if (view.slot < 0 || view.slot >= slots_.max_rows) {
+    return Fail(
+        absl::OutOfRangeError(fmt::format("slot is {}; there are {}", view.slot, slots_.max_rows)));
+  }
+  if (view.num_bias > kMaxSlotBias || view.num_stop_tokens > kMaxSlotStops) {
+    return Fail(absl::InvalidArgumentError(
+        fmt::format("{} biases and {} stop tokens; the CUDA backend allows {} and {}",
+                    view.num_bias, view.num_stop_tokens, kMaxSlotBias, kMaxSlotStops)));
+  }
+  const auto valid = [this](int32_t token) { return token >= 0 && token < slots_.vocab; };
+  SlotUpdate update{.slot = view.slot,
+                    .values = {.temperature = view.temperature,
+                               .top_p = view.top_p,
+                               .min_p = view.min_p,
+                               .top_k = view.top_k,
+                               .repetition_penalty = view.repetition_penalty,
+                               .presence_penalty = view.presence_penalty,
+                               .frequency_penalty = view.frequency_penalty,
+                               .choice = view.choice,
+                               .seed = view.seed,
+                               .min_tokens = view.min_tokens,
+                               .num_logprobs = view.num_logprobs},
+                    .bias_begin = static_cast<int32_t>(update_bias_.size()),
+                    .stop_begin = static_cast<int32_t>(update_stops_.size()),
+                    .history_begin = static_cast<int32_t>(update_history_.size()),
+                    .last_token = -1};
+  for (int32_t i = 0; i < view.num_bias; ++i) {
+    if (valid(view.bias[i].first))
+      update_bias_.push_back({view.bias[i].first, view.bias[i].second});
+  }
+  std::copy_if(view.stop_tokens, view.stop_tokens + view.num_stop_tokens,
+               std::back_inserter(update_stops_), valid);
+  update.values.num_bias = static_cast<int32_t>(update_bias_.size()) - update.bias_begin;
+  update.values.num_stop_tokens = static_cast<int32_t>(update_stops_.size()) - update.stop_begin;
+  const bool penalties =
+      view.repetition_penalty != 1 || view.presence_penalty != 0 || view.frequency_penalty != 0;
+  update.values.penalties = penalties ? 1 : 0;
+  if (penalties) {
+    std::copy_if(view.prompt_tokens, view.prompt_tokens + view.num_prompt_tokens,
+                 std::back_inserter(update_history_), valid);
+    const size_t outputs = update_history_.size();
+    std::copy_if(view.output_tokens, view.output_tokens + view.num_output_tokens,
+                 std::back_inserter(update_history_), valid);
+    update.num_output = static_cast<int32_t>(update_history_.size() - outputs);
+    update.num_history = static_cast<int32_t>(update_history_.size()) - update.history_begin;
+  }
+  if (view.num_output_tokens > 0) {
+    const int32_t last = view.output_tokens[view.num_output_tokens - 1];
+    if (valid(last)) update.last_token = last;
+  }
+  updates_.push_back(update);
+}
+
+void CudaBackend::Embed(const Table& table, float scale, Tensor out) {
+  SLUICE_CHECK(
+      table.impl != nullptr && table.file.cols == out.cols && out.rows == batch_.num_tokens,
+      "{} {} {}", table.file.cols, out.cols, out.rows);
+  for (int32_t t = 0; t < batch_.num_tokens; ++t) {
+    if (batch_.tokens[t] >= table.file.rows) {
+      return Fail(absl::InvalidArgumentError(fmt::format(
+          "token id is {}; the embedding table has {} rows", batch_.tokens[t], table.file.rows)));
+    }
+  }
+  const DeviceMatrix& matrix = static_cast<const DeviceLinear*>(table.impl)->parts[0];
+  const EmbedArgs args{.table = ArgsOf(matrix, {}, 0),
+                       .batch = device_batch_,
+                       .last_tokens = slots_.last_tokens,
+                       .scale = scale,
+                       .out = Bucketed(out)};
+  Enqueue("embed", [&] { return cuda::Embed(args, stream_); });
+  Wrote(out);
+}
+
+void CudaBackend::FlushHeadNorm() {
+  if (head_norm_.weight == nullptr) return;
+  const RmsNormArgs args{.x = Bucketed(head_norm_.x),
+                         .weight = head_norm_.weight,
+                         .eps = head_norm_.eps,
+                         .group = head_norm_.group,
+                         .residual = {},
+                         .out = Bucketed(head_norm_.x),
+                         .halves = {}};
+  head_norm_.weight = nullptr;
+  Enqueue("rms_norm", [&] { return cuda::RmsNorm(args, stream_); });
+}
+
+void CudaBackend::RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+                          Tensor out) {
+  const int32_t group = params.group > 0 ? params.group : x.cols;
+  SLUICE_CHECK(
+      x.cols == weight.size && x.cols == out.cols && x.rows == out.rows && x.cols % group == 0,
+      "{} {} {} {}", x.cols, weight.size, out.cols, group);
+  SLUICE_CHECK(residual.data == nullptr || (residual.rows == x.rows && residual.cols == x.cols),
+               "{} x {}", residual.rows, residual.cols);
+  FlushHeadNorm();
+  Wrote(out);
+  if (params.group > 0 && x.data == out.data && residual.data == nullptr) {
+    head_norm_ = {x, weight.data, params.eps, group};  // until the rotation, or somebody else
+    return;
+  }
+  const RmsNormArgs args{.x = Bucketed(x),
+                         .weight = weight.data,
+                         .eps = params.eps,
+                         .group = group,
+                         .residual = residual,
+                         .out = Bucketed(out),
+                         .halves = group == x.cols ? NewHalvesOf(out) : Halves{}};
+  Enqueue("rms_norm", [&] { return cuda::RmsNorm(args, stream_); });
+}
+
+void CudaBackend::LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bias, float eps,
+                            Tensor out) {
+  SLUICE_CHECK(
+      x.cols == weight.size && x.cols == bias.size && x.cols == out.cols && x.rows == out.rows,
+      "{} {} {} {}", x.cols, weight.size, bias.size, out.cols);
+  const LayerNormArgs args{.x = Bucketed(x),
+                           .residual = residual,
+                           .weight = weight.data,
+                           .bias = bias.data,
+                           .eps = eps,
+                           .out = Bucketed(out),
+                           .halves = NewHalvesOf(out)};
+  Enqueue("layer_norm", [&] { return cuda::LayerNorm(args, stream_); });
+}
+
+void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
+  const auto& linear = *static_cast<const DeviceLinear*>(w.impl);
+  SLUICE_CHECK(x.cols == w.cols && out.cols == w.rows && out.rows == x.rows,
+               "W {} x {}, x {} x {}, out {} x {}", w.rows, w.cols, x.rows, x.cols, out.rows,
+               out.cols);
+  SLUICE_CHECK(residual.data == nullptr || (residual.rows == out.rows && residual.cols == out.cols),
+               "residual {} x {}, out {} x {}", residual.rows, residual.cols, out.rows, out.cols);
+  if (x.rows == 0) return;
+  FlushHeadNorm();
+  const Halves halves = HalvesOf(x);
+  for (const DeviceMatrix& part : linear.parts) {
+    LinearArgs args = ArgsOf(part, halves, BucketedRows(x.rows));
+    args.out = out.data + part.first_column;
+    args.out_stride = out.stride;
+    if (residual.data != nullptr) args.residual = residual.data + part.first_column;
+    args.residual_stride = residual.stride;
+    Enqueue("linear", [&] { return LinearRows(args, stream_); });
+  }
+  Wrote(out);
+}
+
+void CudaBackend::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
+                                 const KvLayer& kv) {
+  if (absl::Status status = CheckKv(kv); !status.ok()) return Fail(std::move(status));
+  SLUICE_CHECK(qkv.cols == (num_q_heads + 2 * kv.num_kv_heads) * kv.head_dim &&
+                   qkv.rows == batch_.num_tokens,
+               "{} {}", qkv.cols, qkv.rows);
+  SLUICE_CHECK(rope.rope_dim >= 0 && rope.rope_dim % 2 == 0 && rope.rope_dim <= kv.head_dim, "{}",
+               rope.rope_dim);
+  RopeArgs args{.batch = device_batch_,
+                .qkv = Bucketed(qkv),
+                .num_q_heads = num_q_heads,
+                .rope = rope,
+                .kv = kv,
+                .qk_norm = nullptr,
+                .eps = 0};
+  if (head_norm_.weight != nullptr && head_norm_.x.data == qkv.data &&
+      head_norm_.group == kv.head_dim &&
+      head_norm_.x.cols == (num_q_heads + kv.num_kv_heads) * kv.head_dim) {
+    args.qk_norm = head_norm_.weight;
+    args.eps = head_norm_.eps;
+    head_norm_.weight = nullptr;
+  }
+  FlushHeadNorm();
+  Enqueue("rope_and_store_kv", [&] { return cuda::RopeAndStoreKv(args, stream_); });
+  Wrote(qkv);
+}
+
+void CudaBackend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params,
+                            const KvLayer& kv, Tensor out) {
+  if (absl::Status status = CheckKv(kv); !status.ok()) return Fail(std::move(status));
+  SLUICE_CHECK(q.cols == num_q_heads * kv.head_dim && out.cols == q.cols &&
+                   q.rows == batch_.num_tokens && num_q_heads % kv.num_kv_heads == 0,
+               "{} {} {}", q.cols, out.cols, q.rows);
+  const AttentionShape shape{num_q_heads, kv.num_kv_heads, kv.head_dim, params.window};
+  AttentionArgs args{.batch = device_batch_,
+                     .plan = PlanOf(shape),
+                     .q = q,
+                     .num_q_heads = num_q_heads,
+                     .params = params,
+                     .kv = kv,
+                     .partials = partials_.data(),
+                     .out = out,
+                     .halves = {}};
+  Wrote(out);
+  // Halves are whole tiles of 64 columns; what a row lacks, nobody would write.
+  if (out.cols % kHalvesTile == 0) args.halves = NewHalvesOf(out);
+  Enqueue("attention", [&] { return cuda::Attention(args, stream_); });
+}
+
+void CudaBackend::GateMul(Tensor gate_up, Activation activation, Tensor out) {
+  SLUICE_CHECK(gate_up.cols == 2 * out.cols && gate_up.rows == out.rows, "{} {} {} {}",
+               gate_up.cols, out.cols, gate_up.rows, out.rows);
+  const GateMulArgs args{Bucketed(gate_up), activation, Bucketed(out), NewHalvesOf(out)};
+  Enqueue("gate_mul", [&] { return cuda::GateMul(args, stream_); });
+}
+
+void CudaBackend::SoftCap(Tensor x, float cap) {
+  Wrote(x);
+  Enqueue("soft_cap", [&] { return cuda::SoftCap(Bucketed(x), cap, stream_); });
+}
+
+void CudaBackend::RouteExperts(Tensor logits, bool renormalise, const Routing& routing) {
+  SLUICE_CHECK(logits.cols == routing.num_experts && routing.num_experts <= kMaxExperts &&
+                   routing.num_used >= 1 && routing.num_used <= routing.num_experts,
+               "{} {} {}", logits.cols, routing.num_experts, routing.num_used);
+  max_choices_ = std::max(max_choices_, routing.num_used);
+  Enqueue("route_experts",
+          [&] { return cuda::RouteExperts(Bucketed(logits), renormalise, routing, stream_); });
+}
+
+void CudaBackend::GatherPlaces(Tensor x, const Routing& routing, Tensor out) {
+  SLUICE_CHECK(x.rows * routing.num_used == out.rows && x.cols == out.cols, "{} {} {} {}", x.rows,
+               out.rows, x.cols, out.cols);
+  Wrote(out);
+  Enqueue("gather_places",
+          [&] { return cuda::GatherPlaces(Bucketed(x), routing, Bucketed(out), stream_); });
+}
+
+void CudaBackend::ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) {
+  SLUICE_CHECK(x.cols == w.cols && out.cols == w.rows && out.rows == x.rows &&
+                   w.num_experts == routing.num_experts && x.rows % routing.num_used == 0,
+               "W {} x {}, x {} x {}, out {} x {}", w.rows, w.cols, x.rows, x.cols, out.rows,
+               out.cols);
+  if (x.rows == 0) return;
+  const Halves halves = HalvesOf(x);
+  for (const DeviceMatrix& part : static_cast<const DeviceLinear*>(w.impl)->parts) {
+    LinearArgs args = ArgsOf(part, halves, BucketedRows(x.rows));
+    args.out = out.data + part.first_column;
+    args.out_stride = out.stride;
+    args.begin = routing.begin;
+    args.active = routing.active;
+    args.expert_bytes = part.expert_bytes;
+    args.max_active = std::min(routing.num_experts, args.num_x_rows);
+    Enqueue("linear", [&] { return LinearRows(args, stream_); });
+  }
+  Wrote(out);
+}
+
+void CudaBackend::CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) {
+  SLUICE_CHECK(out.rows * routing.num_used == x.rows && x.cols == out.cols &&
+                   residual.rows == out.rows && residual.cols == out.cols,
+               "{} {} {} {}", out.rows, x.rows, x.cols, out.cols);
+  Wrote(out);
+  Enqueue("combine_experts", [&] {
+    return cuda::CombineExperts(Bucketed(x), routing, residual, Bucketed(out), stream_);
+  });
+}
+
+void CudaBackend::AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) {
+  SLUICE_CHECK(gate.cols == 1 && gate.rows == x.rows && residual.rows == x.rows &&
+                   residual.cols == x.cols && out.rows == x.rows && out.cols == x.cols,
+               "x {} x {}, gate {} x {}, out {} x {}", x.rows, x.cols, gate.rows, gate.cols,
+               out.rows, out.cols);
+  Wrote(out);
+  Enqueue("add_gated",
+          [&] { return cuda::AddGated(Bucketed(x), gate, residual, Bucketed(out), stream_); });
+}
+
+void CudaBackend::AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
+                               Tensor x) {
+  SLUICE_CHECK(static_cast<int32_t>(token_types.size()) == x.rows && x.rows == batch_.num_tokens,
+               "{} {}", token_types.size(), x.rows);
+  const auto bytes = static_cast<int64_t>(token_types.size_bytes());
+  if (absl::Status status = update_memory_.Reserve(bytes); !status.ok())
+    return Fail(std::move(status));
+  UploadTo(update_memory_.data(), token_types.data(), bytes);
+  const AddPositionsArgs args{positions.data, types.data,
+                              reinterpret_cast<const int32_t*>(update_memory_.data()),
+                              device_batch_, x};
+  Wrote(x);
+  Enqueue("add_positions", [&] { return cuda::AddPositions(args, stream_); });
+}
+
+void CudaBackend::Gelu(Tensor x) {
+  Wrote(x);
+  Enqueue("gelu", [&] { return cuda::Gelu(Bucketed(x), stream_); });
+}
+
+void CudaBackend::Pool(Tensor x, Pooling pooling, Tensor out) {
+  SLUICE_CHECK(x.rows == batch_.num_tokens && out.rows == batch_.num_outputs && x.cols == out.cols,
+               "{} {} {} {}", x.rows, out.rows, x.cols, out.cols);
+  Wrote(out);
+  Enqueue("pool", [&] { return cuda::Pool(x, pooling, device_batch_, Bucketed(out), stream_); });
+}
+
+void CudaBackend::GatherOutputs(Tensor x, Tensor out) {
+  SLUICE_CHECK(x.rows == batch_.num_tokens && out.rows == batch_.num_outputs && x.cols == out.cols,
+               "{} {} {} {}", x.rows, out.rows, x.cols, out.cols);
+  Wrote(out);
+  Enqueue("gather_outputs",
+          [&] { return cuda::GatherOutputs(x, device_batch_, Bucketed(out), stream_); });
+}
+
+void CudaBackend::Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
+                         std::span<SampleOut> out) {
+  SLUICE_CHECK(logits.cols == slots_.vocab && logits.rows == batch_.num_outputs &&
+                   out.size() == num_output_tokens.size() &&
+                   static_cast<int32_t>(out.size()) == logits.rows,
+               "{} {} {}", logits.cols, logits.rows, out.size());
+  if (mode_ == Mode::kCapture) EndCapture();
+  mode_ = Mode::kPlain;
+  const auto bytes_of = [](const auto& v) {
+    return static_cast<int64_t>(v.size() * sizeof(v[0]) + 15) / 16 * 16;
+  };
+  if (!updates_.empty()) {
+    const int64_t bytes = bytes_of(updates_) + bytes_of(update_bias_) + bytes_of(update_stops_) +
+                          bytes_of(update_history_);
+    if (bytes > update_memory_.size()) Check(cudaStreamSynchronize(stream_), "growing");
+    if (absl::Status status = update_memory_.Reserve(bytes); !status.ok())
+      return Fail(std::move(status));
+    uint8_t* at = update_memory_.data();
+    const auto upload = [&](const auto& v) {
+      using T = std::remove_cvref_t<decltype(v[0])>;
+      UploadTo(at, v.data(), static_cast<int64_t>(v.size() * sizeof(T)));
+      const auto* placed = reinterpret_cast<const T*>(at);
+      at += bytes_of(v);
+      return placed;
+    };
+    const SlotUpdate* updates = upload(updates_);
+    const TokenBias* bias = upload(update_bias_);
+    const int32_t* stops = upload(update_stops_);
+    const int32_t* history = upload(update_history_);
+    Enqueue("update_slots", [&] {
+      return UpdateSlots(slots_, updates, static_cast<int32_t>(updates_.size()), bias, stops,
+                         history, stream_);
+    });
+  }
+  UploadTo(num_output_tokens_, num_output_tokens.data(),
+           static_cast<int64_t>(num_output_tokens.size_bytes()));
+  Enqueue("sample", [&] {
+    return cuda::Sample(slots_, device_batch_, logits, sample_scratch_, sample_out_, stream_);
+  });
+  const Tensor results{reinterpret_cast<float*>(sample_out_), 1,
+                       static_cast<int32_t>(out.size_bytes() / sizeof(float)),
+                       static_cast<int32_t>(out.size_bytes() / sizeof(float))};
+  Read(results, reinterpret_cast<float*>(out.data()));
+}
+
+void CudaBackend::Read(Tensor x, float* out) {
+  if (mode_ == Mode::kCapture) EndCapture();
+  mode_ = Mode::kPlain;
+  Step& s = step();
+  if (!s.status.ok() || x.rows == 0) return;
+  const int64_t row_bytes = int64_t{x.cols} * static_cast<int64_t>(sizeof(float));
+  const int64_t bytes = row_bytes * x.rows;
+  if (s.results_used + bytes > s.results.size()) {
+    SLUICE_CHECK(s.results_used == 0 || s.results.size() > 0, "{}", s.results_used);
+    if (s.results_used > 0) {
+      return Fail(absl::ResourceExhaustedError("more is read back in a step than in its first"));
+    }
+    if (absl::Status status = s.results.Reserve(2 * bytes + (1 << 16)); !status.ok())
+      return Fail(std::move(status));
+  }
+  uint8_t* to = s.results.data() + s.results_used;
+  s.copies.push_back({out, s.results_used, bytes});
+  s.results_used += bytes;
+  if (x.stride == x.cols) {
+    Check(cudaMemcpyAsync(to, x.data, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+          "reading a step's results");
+    return;
+  }
+  for (int32_t r = 0; r < x.rows; ++r) {
+    Check(cudaMemcpyAsync(to + r * row_bytes, x.row(r), static_cast<size_t>(row_bytes),
+                          cudaMemcpyDeviceToHost, stream_),
+          "reading a step's results");
+  }
+}
+
+}  // namespace sluice::cuda

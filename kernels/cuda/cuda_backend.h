@@ -1,0 +1,214 @@
+// Ops on one device. Private to this folder.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/ops.h"
+
+namespace sluice::cuda {
+
+// A matrix in device memory.
+struct DeviceMatrix {
+  WeightFormat format = WeightFormat::kHalf;
+  int32_t rows = 0, columns = 0;  // N, K padded
+  int32_t first_column = 0;       // of the stacked output
+  const uint8_t* weights = nullptr;
+  const float* row_scale = nullptr;
+  int64_t expert_bytes = 0;  // from one expert's weights to the next's
+};
+struct DeviceLinear {
+  std::vector<DeviceMatrix> parts;
+};
+
+// Engine thread only. cuda_load.cc loads, cuda_step.cc begins, uploads and finishes steps,
+// cuda_backend.cc holds the ops.
+class CudaBackend final : public Ops {
+ public:
+  static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(const CudaOpsOptions& options,
+                                                             const CudaDevice& device);
+  ~CudaBackend() override;
+
+  absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
+  absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
+                                      int32_t num_experts) override;
+  absl::StatusOr<Table> LoadTable(const WeightView& table) override;
+  using Ops::LoadVector;
+  absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
+  absl::StatusOr<void*> Allocate(int64_t bytes) override;
+  [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
+                                     int32_t head_dim) const override;
+  absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
+
+  [[nodiscard]] int max_steps_in_flight() const override { return kSteps; }
+  void BeginStep(const BatchView& batch) override;
+  void InitSlot(const SlotView& slot) override;
+  void Embed(const Table& table, float scale, Tensor out) override;
+  void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
+               Tensor out) override;
+  void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
+  void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
+                      const KvLayer& kv) override;
+  void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params, const KvLayer& kv,
+                 Tensor out) override;
+  void GateMul(Tensor gate_up, Activation activation, Tensor out) override;
+  void SoftCap(Tensor x, float cap) override;
+  void RouteExperts(Tensor logits, bool renormalise, const Routing& routing) override;
+  void GatherPlaces(Tensor x, const Routing& routing, Tensor out) override;
+  void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) override;
+  void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) override;
+  void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) override;
+  void AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
+                    Tensor x) override;
+  void LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bias, float eps,
+                 Tensor out) override;
+  void Gelu(Tensor x) override;
+  void Pool(Tensor x, Pooling pooling, Tensor out) override;
+  void GatherOutputs(Tensor x, Tensor out) override;
+  void Sample(Tensor logits, std::span<const int32_t> num_output_tokens,
+              std::span<SampleOut> out) override;
+  void Read(Tensor x, float* out) override;
+  absl::Status Finish() override;
+
+ private:
+  static constexpr int kSteps = 2;  // in flight
+
+  // A copy to the host that Finish hands on.
+  struct HostCopy {
+    void* to;
+    int64_t at, bytes;  // in the step's `results`
+  };
+  // What a step in flight keeps on the host.
+  struct Step {
+    absl::Status status;
+    bool recorded = false;  // `done` is on the stream
+    cudaEvent_t done = nullptr;
+    PinnedBlock<uint8_t> upload;   // the plan, then what comes later in the step
+    int64_t uploaded = 0;          // bytes of it in use
+    PinnedBlock<uint8_t> results;  // what comes back
+    int64_t results_used = 0;
+    std::vector<HostCopy> copies;
+  };
+  // How the ops of a step are taken: enqueued, enqueued into a graph, or there already.
+  enum class Mode { kPlain, kCapture, kReplay };
+  struct Graph {
+    cudaGraphExec_t exec = nullptr;
+  };
+  struct ShapePlan {
+    AttentionShape shape;
+    AttentionPlan plan;
+    AttentionPlanView view;
+    bool valid = false;  // uploaded for this step
+  };
+
+  explicit CudaBackend(const CudaOpsOptions& options, const CudaDevice& device)
+      : options_(options), device_(device) {}
+
+  // --- cuda_load.cc ---
+  absl::StatusOr<DeviceMatrix> LoadMatrix(std::span<const WeightView> experts);
+  absl::StatusOr<void*> Upload(const void* data, int64_t bytes);
+
+  // --- cuda_step.cc ---
+  [[nodiscard]] Step& step() { return steps_[(begun_ - 1) % kSteps]; }
+  // The first failure of the step stays for its Finish.
+  bool Check(cudaError_t error, std::string_view call);
+  void Fail(absl::Status status);
+  // Takes the launch, or skips it where a graph holds it.
+  template <class F>
+  void Enqueue(std::string_view call, const F& launch) {
+    if (mode_ == Mode::kReplay || !step().status.ok()) return;
+    Check(launch(), call);
+  }
+  // Memory that the step's kernels read at fixed addresses grows here, never under a step in
+  // flight.
+  absl::Status ReserveStep(const BatchView& batch);
+  absl::Status ReserveHalves(int64_t rows);
+  void UploadBatch(const BatchView& batch);
+  // Copies `bytes` into the step's pinned memory and on to `to`.
+  void UploadTo(void* to, const void* data, int64_t bytes);
+  void ChooseMode(const BatchView& batch);
+  void EndCapture();
+  void PlanShape(ShapePlan& shape, const BatchView& batch);
+  const AttentionPlanView& PlanOf(const AttentionShape& shape);
+  void RecordDone();
+  // x as a launch sees it: with the bucket's rows in a step of a graph.
+  [[nodiscard]] Tensor Bucketed(Tensor x) const;
+  [[nodiscard]] int32_t BucketedRows(int32_t rows) const;
+
+  // --- Halves ---
+  // Room for the Halves of `out`, which is about to be written, and a note of whose they are.
+  Halves NewHalvesOf(const Tensor& out);
+  // Halves of x: its producer's, or made now.
+  Halves HalvesOf(const Tensor& x);
+  // Notes that out is overwritten.
+  void Wrote(const Tensor& out);
+  void FlushHeadNorm();
+
+  const CudaOpsOptions options_;
+  const CudaDevice device_;
+  cudaStream_t stream_ = nullptr;
+  DeviceArena arena_;
+  std::vector<std::unique_ptr<DeviceLinear>> linears_;
+  std::unordered_map<const void*, const DeviceLinear*> tables_;  // by the file's bytes
+  int32_t max_columns_ = 0;                                      // K padded, of all matrices
+  int32_t max_choices_ = 1;                                      // places a token, of all mixtures
+
+  // The newest step's plan, as the host and as the device has it.
+  BatchView batch_;
+  DeviceBatch device_batch_;
+  DeviceBlock<uint8_t> plan_memory_;
+  int64_t max_tokens_ = 0, max_plan_rows_ = 0, max_blocks_ = 0;  // that it holds
+  std::vector<int32_t> token_row_;
+  std::array<Step, kSteps> steps_;
+  uint64_t begun_ = 0, finished_ = 0;  // steps
+
+  Mode mode_ = Mode::kPlain;
+  int32_t bucket_ = 0;  // rows that launches of this step are made for; 0: those it has
+  std::map<std::tuple<int32_t, int32_t, int32_t>, Graph> graphs_;
+  std::tuple<int32_t, int32_t, int32_t> graph_key_;
+
+  std::vector<std::unique_ptr<ShapePlan>> shapes_;
+  DeviceBlock<uint8_t> attention_memory_;  // items and split tokens of all shapes
+  int64_t attention_used_ = 0;
+  DeviceBlock<float> partials_;
+
+  DeviceBlock<uint16_t> halves_memory_;
+  DeviceBlock<float> halves_scale_;
+  Halves halves_;
+  const float* halves_of_ = nullptr;  // whose; null: nobody's
+  int32_t halves_rows_ = 0;
+  // A norm of q and k heads that the rotation takes along.
+  struct {
+    Tensor x;
+    const float* weight = nullptr;
+    float eps = 0;
+    int32_t group = 0;
+  } head_norm_;
+
+  SlotTable slots_;
+  float* sample_scratch_ = nullptr;
+  SampleOut* sample_out_ = nullptr;
+  int32_t* num_output_tokens_ = nullptr;
+  std::vector<SlotUpdate> updates_;
+  std::vector<TokenBias> update_bias_;
+  std::vector<int32_t> update_stops_, update_history_;
+  DeviceBlock<uint8_t> update_memory_;
+};
+
+}  // namespace sluice::cuda

@@ -1,0 +1,65 @@
+// Every decoder family over the CUDA backend: the tiny random models of tests/golden/families
+// against the logits that transformers computed from them in float32.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/model/logit_golden.h"
+
+namespace sluice {
+namespace {
+
+class CudaFamilies : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const std::string path = GoldenFolder(std::string("families/") + GetParam());
+    auto folder = HfFolder::Open(path);
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    folder_ = *std::move(folder);
+    const auto views = FindWeights(folder_->tensors(), folder_->config().config);
+    ASSERT_TRUE(views.ok()) << views.status();
+    views_ = *views;
+    golden_ = ReadLogitGolden(path + "/golden.bin");
+    ASSERT_FALSE(golden_.positions.empty());
+  }
+  [[nodiscard]] const ModelConfig& config() const { return folder_->config().config; }
+
+  std::unique_ptr<HfFolder> folder_;
+  WeightViews views_;
+  LogitGolden golden_;
+};
+
+// Activations are rounded to f16 before each product, weights of attention and values too: 2^-12 of
+// an element each, over the few layers of these models.
+TEST_P(CudaFamilies, GiveTheLogitsOfTransformers) {
+  const auto ops = CreateCudaOps({});
+  ASSERT_TRUE(ops.ok()) << ops.status();
+  const auto logits = LogitsInOneBatch(golden_, config(), views_, **ops);
+  const double error = RelativeError(golden_, logits);
+  RecordProperty("relative_error", std::to_string(error));
+  EXPECT_LE(error, 0x1p-6);
+}
+
+TEST_P(CudaFamilies, LogitBitsDoNotDependOnChunksOrGraphs) {
+  const auto one = CreateCudaOps({});
+  ASSERT_TRUE(one.ok()) << one.status();
+  const auto expected = LogitsInOneBatch(golden_, config(), views_, **one);
+  for (const bool graphs : {false, true}) {
+    const auto ops = CreateCudaOps({.graphs = graphs});
+    ASSERT_TRUE(ops.ok()) << ops.status();
+    EXPECT_EQ(LogitsInChunks(golden_, config(), views_, **ops), expected);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, CudaFamilies,
+                         ::testing::Values("llama", "llama_linear", "llama3", "mistral", "mixtral",
+                                           "qwen2", "qwen2moe", "qwen3", "qwen3_yarn", "qwen3moe",
+                                           "gemma", "gemma2", "gemma3", "phi3", "phi3_longrope"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace sluice
