@@ -1,0 +1,276 @@
+// Products with packed matrices, rows of them as embeddings, and experts, on whole numbers whose
+// sums are exact: nothing may differ from plain loops.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cuda/packed_weights.h"
+#include "tests/cuda/device_fixture.h"
+
+namespace sluice::cuda {
+namespace {
+
+class LinearKernels : public KernelTest {};
+INSTANTIATE_TEST_SUITE_P(Seeds, LinearKernels, ::testing::Values(0, 1, 2));
+
+int Weight(int n, int k) { return (n * 7 + k * 3 + n * k) % 15 - 7; }
+float X(int r, int k) { return static_cast<float>((r * 11 + k * 5) % 13 - 6); }
+float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
+
+// The matrix in a file's type, with scales of 1.
+std::vector<uint8_t> File(DType dtype, int rows, int cols) {
+  const DTypeInfo info = GetDTypeInfo(dtype);
+  std::vector<uint8_t> bytes(static_cast<size_t>(rows) * cols / info.block_elements *
+                             info.block_bytes);
+  constexpr uint16_t kOne = 0x3c00;
+  for (int n = 0; n < rows; ++n) {
+    for (int k = 0; k < cols; ++k) {
+      uint8_t* block = bytes.data() +
+                       (static_cast<size_t>(n) * cols + k) / info.block_elements * info.block_bytes;
+      const int w = Weight(n, k), at = k % 32;
+      const auto nibble = [&](uint8_t* codes, int code) {
+        codes[at % 16] = static_cast<uint8_t>(codes[at % 16] | code << (at < 16 ? 0 : 4));
+      };
+      switch (dtype) {
+        case DType::kF32: {
+          const auto value = static_cast<float>(w);
+          std::memcpy(block, &value, 4);
+          break;
+        }
+        case DType::kQ8_0:
+          std::memcpy(block, &kOne, 2);
+          block[2 + at] = static_cast<uint8_t>(w);
+          break;
+        case DType::kQ4_0:
+          std::memcpy(block, &kOne, 2);
+          nibble(block + 2, w + 8);
+          break;
+        case DType::kQ4_1: {
+          constexpr uint16_t kMinusSeven = 0xc700;
+          std::memcpy(block, &kOne, 2);
+          std::memcpy(block + 2, &kMinusSeven, 2);
+          nibble(block + 4, w + 7);
+          break;
+        }
+        default:
+          break;
+      }
+    }
+  }
+  return bytes;
+}
+constexpr DType kTypes[] = {DType::kF32, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+
+struct DeviceMatrix {
+  explicit DeviceMatrix(const PackedWeights& packed)
+      : tiles(packed.tiles), row_scale(packed.row_scale) {
+    args.format = packed.format;
+    args.weights = tiles.data();
+    args.row_scale = row_scale.data();
+    args.rows = packed.rows;
+    args.columns = packed.columns;
+  }
+  DeviceArray<uint8_t> tiles;
+  DeviceArray<float> row_scale;
+  LinearArgs args{};
+};
+
+TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
+  constexpr int kN = 40, kK = 608, kStride = kN + 3;
+  for (const DType dtype : kTypes) {
+    const std::vector<uint8_t> file = File(dtype, kN, kK);
+    const DeviceMatrix matrix(
+        PackWeights({.dtype = dtype, .rows = kN, .cols = kK, .data = file.data()}));
+    for (const int rows : {1, 9, 17, 40}) {
+      const DeviceHalves x(rows, kK, X);
+      const DeviceTensor residual(rows, kN, Rest);
+      const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(rows) * kStride, -77));
+      LinearArgs args = matrix.args;
+      args.x = x.halves();
+      args.num_x_rows = rows;
+      args.residual = residual.tensor().data;
+      args.residual_stride = residual.tensor().stride;
+      args.out = out.data();
+      args.out_stride = kStride;
+      ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+      const std::vector<float> got = out.Read();
+      for (int r = 0; r < rows; ++r) {
+        for (int n = 0; n < kStride; ++n) {
+          float sum = n < kN ? Rest(r, n) : -77;
+          for (int k = 0; k < kK && n < kN; ++k) sum += static_cast<float>(Weight(n, k)) * X(r, k);
+          ASSERT_EQ(got[static_cast<size_t>(r) * kStride + n], sum)
+              << GetDTypeInfo(dtype).name << ", " << rows << " rows: " << r << ", " << n;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LinearKernels, ManyOutputsTakeTwoPanelsABlock) {
+  constexpr int kN = 4096 + 8, kK = 64;
+  const std::vector<uint8_t> file = File(DType::kQ8_0, kN, kK);
+  const DeviceMatrix matrix(
+      PackWeights({.dtype = DType::kQ8_0, .rows = kN, .cols = kK, .data = file.data()}));
+  const DeviceHalves x(1, kK, X);
+  const DeviceArray<float> out(kN);
+  LinearArgs args = matrix.args;
+  args.x = x.halves();
+  args.num_x_rows = 1;
+  args.out = out.data();
+  args.out_stride = kN;
+  ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+  const std::vector<float> got = out.Read();
+  for (int n = 0; n < kN; ++n) {
+    float sum = 0;
+    for (int k = 0; k < kK; ++k) sum += static_cast<float>(Weight(n, k)) * X(0, k);
+    ASSERT_EQ(got[n], sum) << n;
+  }
+}
+
+TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
+  constexpr int kN = 40, kK = 96;
+  for (const DType dtype : kTypes) {
+    const std::vector<uint8_t> file = File(dtype, kN, kK);
+    const DeviceMatrix matrix(
+        PackWeights({.dtype = dtype, .rows = kN, .cols = kK, .data = file.data()}));
+    const DeviceArray<int32_t> tokens(std::vector<int32_t>{3, 39, -1, 16});
+    const DeviceArray<int32_t> rows(std::vector<int32_t>{0, 0, 1, 1}),
+        slots(std::vector<int32_t>{0, 2}), last(std::vector<int32_t>{0, 0, 21});
+    const DeviceTensor out(4, kK);
+    EmbedArgs args{
+        .table = matrix.args, .last_tokens = last.data(), .scale = 2, .out = out.tensor()};
+    args.batch.tokens = tokens.data();
+    args.batch.token_row = rows.data();
+    args.batch.slots = slots.data();
+    ASSERT_EQ(Embed(args, nullptr), cudaSuccess);
+    const std::vector<float> got = out.Read();
+    constexpr int kToken[] = {3, 39, 21, 16};
+    for (int t = 0; t < 4; ++t) {
+      for (int k = 0; k < kK; ++k)
+        ASSERT_EQ(got[static_cast<size_t>(t) * kK + k],
+                  static_cast<float>(2 * Weight(kToken[t], k)));
+    }
+  }
+}
+
+struct DeviceRouting {
+  DeviceRouting(int num_experts, int num_used, int tokens)
+      : experts(size_t(tokens) * num_used),
+        place(experts),
+        choice(experts),
+        begin(size_t(num_experts) + 1),
+        active(size_t(num_experts) + 1),
+        weights(size_t(tokens) * num_used) {}
+  struct Ints {
+    explicit Ints(size_t n) : size(n), array(n) {}
+    Ints(const Ints& other) : Ints(other.size) {}
+    size_t size;
+    DeviceArray<int32_t> array;
+  };
+  Ints experts, place, choice, begin, active;
+  DeviceArray<float> weights;
+  [[nodiscard]] Routing routing(int num_experts, int num_used) const {
+    return {num_experts,        num_used,           experts.array.data(),
+            weights.data(),     place.array.data(), choice.array.data(),
+            begin.array.data(), active.array.data()};
+  }
+};
+
+TEST_P(LinearKernels, ExpertsAreChosenSortedAppliedAndSummed) {
+  constexpr int kExperts = 40, kUsed = 3, kTokens = 7, kN = 24, kK = 64;
+  const auto logit = [](int t, int e) { return static_cast<float>((t * 17 + e * 23) % 41); };
+  const DeviceTensor logits(kTokens, kExperts, logit);
+  for (const bool renormalise : {true, false}) {
+    const DeviceRouting device(kExperts, kUsed, kTokens);
+    const Routing routing = device.routing(kExperts, kUsed);
+    ASSERT_EQ(RouteExperts(logits.tensor(), renormalise, routing, nullptr), cudaSuccess);
+
+    std::vector<std::pair<int, int>> by_expert;  // expert, choice
+    std::vector<double> weights;
+    for (int t = 0; t < kTokens; ++t) {
+      std::vector<int> order(kExperts);
+      for (int e = 0; e < kExperts; ++e) order[e] = e;
+      std::ranges::stable_sort(order, [&](int a, int b) { return logit(t, a) > logit(t, b); });
+      double sum = 0;
+      for (int c = 0; c < (renormalise ? kUsed : kExperts); ++c)
+        sum += std::exp(logit(t, order[c]));
+      for (int c = 0; c < kUsed; ++c) {
+        by_expert.emplace_back(order[c], t * kUsed + c);
+        weights.push_back(std::exp(logit(t, order[c])) / sum);
+      }
+    }
+    std::ranges::sort(by_expert);
+    const std::vector<float> got_weights = device.weights.Read();
+    for (size_t j = 0; j < weights.size(); ++j) ASSERT_NEAR(got_weights[j], weights[j], 1e-6) << j;
+    const std::vector<int32_t> choice = device.choice.array.Read(),
+                               place = device.place.array.Read();
+    for (size_t p = 0; p < by_expert.size(); ++p) {
+      ASSERT_EQ(choice[p], by_expert[p].second);
+      ASSERT_EQ(place[choice[p]], static_cast<int32_t>(p));
+    }
+
+    std::vector<uint8_t> tiles;
+    std::vector<float> scales;
+    PackedWeights packed;
+    for (int e = 0; e < kExperts; ++e) {  // expert e is the matrix times e + 1
+      std::vector<float> values;
+      for (int i = 0; i < kN * kK; ++i)
+        values.push_back(static_cast<float>(Weight(i / kK, i % kK) * (e + 1)));
+      packed = PackWeights({.dtype = DType::kF32, .rows = kN, .cols = kK, .data = values.data()});
+      tiles.insert(tiles.end(), packed.tiles.begin(), packed.tiles.end());
+      scales.insert(scales.end(), packed.row_scale.begin(), packed.row_scale.end());
+    }
+    const DeviceArray<uint8_t> tiles_d(tiles);
+    const DeviceArray<float> scales_d(scales);
+    const int places = kTokens * kUsed;
+    const DeviceHalves x(places, kK, X);
+    const DeviceTensor out(places, kN);
+    LinearArgs args{.format = packed.format,
+                    .weights = tiles_d.data(),
+                    .row_scale = scales_d.data(),
+                    .rows = kN,
+                    .columns = packed.columns,
+                    .x = x.halves(),
+                    .num_x_rows = places,
+                    .out = out.tensor().data,
+                    .out_stride = out.tensor().stride,
+                    .begin = routing.begin,
+                    .active = routing.active,
+                    .expert_bytes = static_cast<int64_t>(packed.tiles.size()),
+                    .max_active = std::min(kExperts, places)};
+    ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+    const std::vector<float> got = out.Read();
+    for (int p = 0; p < places; ++p) {
+      for (int n = 0; n < kN; ++n) {
+        float sum = 0;
+        for (int k = 0; k < kK; ++k) sum += static_cast<float>(Weight(n, k)) * X(p, k);
+        ASSERT_EQ(got[static_cast<size_t>(p) * kN + n],
+                  sum * static_cast<float>(by_expert[p].first + 1))
+            << p << ", " << n;
+      }
+    }
+
+    const DeviceTensor rest(kTokens, kN, Rest), combined(kTokens, kN);
+    ASSERT_EQ(CombineExperts(out.tensor(), routing, rest.tensor(), combined.tensor(), nullptr),
+              cudaSuccess);
+    const std::vector<float> sums = combined.Read();
+    for (int t = 0; t < kTokens; ++t) {
+      for (int n = 0; n < kN; ++n) {
+        double sum = Rest(t, n), magnitude = std::abs(sum);
+        for (int c = 0; c < kUsed; ++c) {
+          const double term =
+              weights[t * kUsed + c] * got[static_cast<size_t>(place[t * kUsed + c]) * kN + n];
+          sum += term;
+          magnitude += std::abs(term);
+        }
+        ASSERT_NEAR(sums[static_cast<size_t>(t) * kN + n], sum, 2e-6 * magnitude) << t << ", " << n;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::cuda
