@@ -20,6 +20,7 @@ SLUICE_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); 
 SLUICE_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
 SLUICE_DEVICE float Divide(float a, float b) { return __fdiv_rn(a, b); }
 
+// To nearest, ties to even; the nearest int32 there is, 0 for NaN.
 SLUICE_DEVICE int32_t RoundToInt(float x) { return __float2int_rn(x); }
 SLUICE_DEVICE double Log(double x) { return log(x); }
 
@@ -74,7 +75,11 @@ inline float Fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline float SquareRoot(float x) { return __builtin_sqrtf(x); }
 inline float Divide(float a, float b) { return a / b; }
 
-inline int32_t RoundToInt(float x) { return static_cast<int32_t>(std::lrint(x)); }
+inline int32_t RoundToInt(float x) {
+  if (x >= 0x1p31F) return INT32_MAX;
+  if (x < -0x1p31F) return INT32_MIN;
+  return x != x ? 0 : static_cast<int32_t>(std::lrint(x));
+}
 inline double Log(double x) { return std::log(x); }
 
 inline float HalfToFloat(uint16_t bits) {

@@ -88,6 +88,7 @@ SLUICE_KERNEL(kThreads) Atomics(const uint32_t* in, uint32_t* out) {
   const uint32_t thread = ThreadIndex().x, block = BlockIndex().x;
   AtomicAdd(out + in[thread] % 8, thread + block);
   AtomicAdd(reinterpret_cast<uint64_t*>(out + 8) + in[thread] / 8 % 4, uint64_t{in[thread]} << 8);
+  AtomicOr(out + 16 + in[thread] / 32 % 4, in[thread]);
   Fence();
 }
 
@@ -182,6 +183,12 @@ SLUICE_KERNEL(kThreads) LargerFloats(const uint32_t* in, uint32_t* out) {
     return Result(Larger(FloatOf(in[i]), FloatOf(in[(i + 1) % kNumbers])));
   });
 }
+SLUICE_KERNEL(kThreads) WholeNumbers(const uint32_t* in, uint32_t* out) {
+  ForEach(out, [in](uint32_t i) {
+    const float x = FloatOf(in[i]);
+    return static_cast<uint32_t>(RoundToInt(x)) * 3 + static_cast<uint32_t>(RoundToInt(x * 0.25F));
+  });
+}
 SLUICE_KERNEL(kThreads) Quotients(const uint32_t* in, uint32_t* out) {
   ForEach(out, [in](uint32_t i) {
     return Result(Divide(FloatOf(in[i]), FloatOf(in[(i + 1) % kNumbers])));
@@ -247,7 +254,7 @@ const ConformanceCase kCases[] = {
     {"Shuffles", Words::kAny, 2 * kThreads, 8 * kThreads, 1, kThreads, Shuffles},
     {"Reductions", Words::kLogits, 2 * kThreads, 8 * kThreads, 1, kThreads, Reductions},
     {"Barriers", Words::kAny, 128, 128, 1, 128, Barriers},
-    {"Atomics", Words::kAny, kThreads, 16, 2, kThreads, Atomics},
+    {"Atomics", Words::kAny, kThreads, 20, 2, kThreads, Atomics},
     {"WideAccesses", Words::kAny, 4 * kThreads, 4 * kThreads, 1, kThreads, WideAccesses},
     {"Copies", Words::kAny, 4 * kThreads, 8 * kThreads, 1, kThreads, Copies},
     {"DynamicMemory", Words::kAny, kThreads, kThreads, 1, kThreads, DynamicMemory},
@@ -260,6 +267,7 @@ const ConformanceCase kCases[] = {
     Mapped("FusedFloats", Words::kFloats, FusedFloats),
     Mapped("PlainFloats", Words::kFloats, PlainFloats),
     Mapped("LargerFloats", Words::kFloats, LargerFloats),
+    Mapped("WholeNumbers", Words::kFloats, WholeNumbers),
     Mapped("Quotients", Words::kFloats, Quotients),
     Mapped("Roots", Words::kFloats, Roots),
     Mapped("Exponentials", Words::kLogits, Exponentials),

@@ -184,15 +184,19 @@ def from_integer(number, to):
     return nearest(number, 0, to) if number else 0
 
 
-def toward_zero(bits, of, low, high):
-    """As a whole number, held within [low, high]; 0 for NaN."""
+def whole(bits, of, low, high, to_nearest):
+    """As a whole number, toward zero or to the nearest (ties to even), held within [low, high]; 0 for NaN."""
     if is_nan(bits, of):
         return 0
     if is_infinite(bits, of):
         return low if sign(bits, of) else high
     m, e = value(bits, of)
-    whole = abs(m) << e if e >= 0 else abs(m) >> -e
-    return min(max(-whole if m < 0 else whole, low), high)
+    number, rest, half = abs(m) << max(e, 0), 0, 1
+    if e < 0:
+        number, rest, half = abs(m) >> -e, abs(m) & ((1 << -e) - 1), 1 << (-e - 1)
+    if to_nearest and (rest > half or (rest == half and number & 1)):
+        number += 1
+    return min(max(-number if m < 0 else number, low), high)
 
 
 def dot(pairs, start, of, to):

@@ -164,8 +164,8 @@ def conversion(parts):
     if to == "f32" and of[0] in "us" and "rn" in parts:
         value = (lambda a: signed(a, width_of(of))) if of[0] == "s" else (lambda a: a)
         return lambda a: exact.from_integer(value(a), F32)
-    if of == "f32" and to == "s32" and "rzi" in parts:
-        return lambda a: exact.toward_zero(a, F32, -(1 << 31), (1 << 31) - 1)
+    if of == "f32" and to == "s32" and ("rzi" in parts or "rni" in parts):
+        return lambda a: exact.whole(a, F32, -(1 << 31), (1 << 31) - 1, "rni" in parts)
     if of[0] in "us" and to[0] in "us" and "sat" not in parts:
         return (lambda a: signed(a, width_of(of))) if of[0] == "s" else (lambda a: a)
     raise Error(f"cvt.{'.'.join(parts)}")
@@ -224,16 +224,16 @@ def memory_access(parts, operands):
     return load
 
 
-def atomic_add(parts, operands):
-    kind = parts[-1]
+def atomic(parts, operands):
+    kind, change = parts[-1], {"add": lambda a, b: a + b, "or": lambda a, b: a | b}[parts[1]]
     size, at, value = width_of(kind) // 8, address(operands[1]), operand(operands[2], width_of(kind))
 
-    def add(t):
+    def run(t):
         old = t.load(at(t), size)
         t.registers[operands[0]] = old
-        t.store(at(t), size, old + value(t) & (1 << 8 * size) - 1)
+        t.store(at(t), size, change(old, value(t)) & (1 << 8 * size) - 1)
 
-    return add
+    return run
 
 
 def copy(parts, operands):
@@ -265,8 +265,8 @@ def plain(name, parts, operands):
     """An instruction that a thread does alone, as f(thread)."""
     if name in ("ld", "st"):
         return memory_access(parts, operands)
-    if name == "atom" and parts[1] == "add":
-        return atomic_add(parts, operands)
+    if name == "atom":
+        return atomic(parts, operands)
     if name == "cp":
         return copy(parts, operands)
     if name == "membar":
