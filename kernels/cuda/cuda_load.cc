@@ -75,6 +75,14 @@ float FloatAt(const WeightView& weight, int64_t i) {
   return weight.dtype == DType::kF16 ? HalfToFloat(half) : Bf16ToFloat(half);
 }
 
+// Not cudaMemcpy: from pageable memory it returns before the bytes are there, and a non-blocking
+// stream does not wait for the default stream, where they are under way.
+absl::Status CopyToDevice(void* to, const void* from, size_t bytes, cudaStream_t stream) {
+  RETURN_IF_ERROR(ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream),
+                           "uploading weights"));
+  return ToStatus(cudaStreamSynchronize(stream), "uploading weights");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const CudaOpsOptions& options,
@@ -103,8 +111,7 @@ CudaBackend::~CudaBackend() {
 
 absl::StatusOr<void*> CudaBackend::Upload(const void* data, int64_t bytes) {
   ASSIGN_OR_RETURN(void* to, arena_.Allocate(bytes));
-  RETURN_IF_ERROR(ToStatus(cudaMemcpy(to, data, static_cast<size_t>(bytes), cudaMemcpyHostToDevice),
-                           "uploading weights"));
+  RETURN_IF_ERROR(CopyToDevice(to, data, static_cast<size_t>(bytes), stream_));
   return to;
 }
 
@@ -227,7 +234,8 @@ absl::StatusOr<Vector> CudaBackend::LoadVector(std::span<const WeightView> parts
 
 absl::StatusOr<void*> CudaBackend::Allocate(int64_t bytes) {
   ASSIGN_OR_RETURN(void* data, arena_.Allocate(bytes));
-  RETURN_IF_ERROR(ToStatus(cudaMemset(data, 0, static_cast<size_t>(bytes)), "cudaMemset"));
+  RETURN_IF_ERROR(
+      ToStatus(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_), "cudaMemset"));
   return data;
 }
 
