@@ -8,9 +8,11 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -48,6 +50,15 @@ enum Id : uint8_t {
   kRpcRequests,
   kRpcDuration,
   kConnections,
+  kDeviceUtilisation,
+  kDeviceMemory,
+  kDevicePower,
+  kDevicePowerLimit,
+  kDeviceTemperature,
+  kDeviceClock,
+  kDeviceMemoryErrors,
+  kDeviceXidErrors,
+  kDeviceLost,
   kReady,
   kBuildInfo,
   kCacheInfo,
@@ -141,6 +152,23 @@ constexpr std::array<Definition, kNumMetrics> kTable = {{
     {kRpcDuration, Type::kHistogram, "sluice_rpc_request_duration_seconds", "method",
      "gRPC call start to its status", nullptr, 1e-3, 1000},
     {kConnections, Type::kGauge, "sluice_connections", "protocol", "Open client connections"},
+    {kDeviceUtilisation, Type::kGauge, "sluice_device_utilisation_ratio", "device",
+     "Share of the last sample period with a kernel running, 0 to 1"},
+    {kDeviceMemory, Type::kGauge, "sluice_device_memory_bytes", "device,state",
+     "Memory of the device by state: used (by all processes), total"},
+    {kDevicePower, Type::kGauge, "sluice_device_power_watts", "device", "Power drawn"},
+    {kDevicePowerLimit, Type::kGauge, "sluice_device_power_limit_watts", "device",
+     "Power at which the device slows down"},
+    {kDeviceTemperature, Type::kGauge, "sluice_device_temperature_celsius", "device",
+     "Temperature of the chip"},
+    {kDeviceClock, Type::kGauge, "sluice_device_clock_hertz", "device,domain",
+     "Clock now, of compute or memory"},
+    {kDeviceMemoryErrors, Type::kCounter, "sluice_device_memory_errors_total", "device,kind",
+     "Errors of memory (ECC) since the driver was loaded, corrected or uncorrected"},
+    {kDeviceXidErrors, Type::kCounter, "sluice_device_xid_errors_total", "device",
+     "Critical errors that the driver reported (Xid) since the server started"},
+    {kDeviceLost, Type::kGauge, "sluice_device_lost", "device",
+     "1 when the device does not answer any more"},
     {kReady, Type::kGauge, "sluice_ready", "", "1 while the server takes new work"},
     {kBuildInfo, Type::kGauge, "sluice_build_info", "version,backend,isa", "Always 1"},
     {kCacheInfo, Type::kGauge, "sluice_kv_cache_info", "block_size,num_gpu_blocks",
@@ -274,6 +302,12 @@ class Metrics::Impl {
     if (total > totals_[id])
       Add(id, static_cast<double>(total - std::exchange(totals_[id], total)));
   }
+  // The same of a series with labels; it is there from the first total on, 0 included. One thread.
+  void RaiseSeriesTo(Id id, uint64_t total, const Labels& labels) {
+    uint64_t& known = labelled_totals_[{id, labels}];
+    Add(id, static_cast<double>(total - std::min(known, total)), labels);
+    known = std::max(known, total);
+  }
   void Set(Id id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.gauge->Set(value); });
   }
@@ -319,6 +353,7 @@ class Metrics::Impl {
   Page& page_;
   std::array<Series, kNumMetrics> unlabelled_, unlabelled_aliases_;
   std::array<int64_t, kNumMetrics> totals_{};  // engine thread only
+  std::map<std::pair<Id, Labels>, uint64_t> labelled_totals_;
 };
 
 Metrics::Metrics(std::string model, std::string_view alias)
@@ -392,6 +427,30 @@ void Metrics::CountRefused(std::string_view reason) {
 }
 void Metrics::SetConnections(std::string_view protocol, int64_t open) {
   impl_->Set(kConnections, static_cast<double>(open), {{"protocol", std::string(protocol)}});
+}
+void Metrics::SetDevice(int device, const DeviceGauges& g) {
+  const std::string number = fmt::to_string(device);
+  using Label = std::pair<std::string, std::string>;
+  const auto set = [&](Id id, const auto& value, auto... more) {
+    prometheus::Labels labels = {{"device", number}, more...};
+    if (value.has_value()) impl_->Set(id, static_cast<double>(*value), labels);
+  };
+  const auto raise = [&](Id id, const std::optional<uint64_t>& total, auto... more) {
+    prometheus::Labels labels = {{"device", number}, more...};
+    if (total.has_value()) impl_->RaiseSeriesTo(id, *total, labels);
+  };
+  set(kDeviceUtilisation, g.utilisation);
+  set(kDeviceMemory, g.memory_used_bytes, Label("state", "used"));
+  set(kDeviceMemory, g.memory_total_bytes, Label("state", "total"));
+  set(kDevicePower, g.power_watts);
+  set(kDevicePowerLimit, g.power_limit_watts);
+  set(kDeviceTemperature, g.temperature_celsius);
+  set(kDeviceClock, g.clock_hertz, Label("domain", "compute"));
+  set(kDeviceClock, g.memory_clock_hertz, Label("domain", "memory"));
+  raise(kDeviceMemoryErrors, g.corrected_errors, Label("kind", "corrected"));
+  raise(kDeviceMemoryErrors, g.uncorrected_errors, Label("kind", "uncorrected"));
+  raise(kDeviceXidErrors, g.xid_errors);
+  set(kDeviceLost, std::optional(g.lost ? 1 : 0));
 }
 void Metrics::SetBuildInfo(std::string_view version, std::string_view backend,
                            std::string_view isa) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,6 +40,16 @@ struct EngineGauges {
   int64_t preemptions = 0, prefix_queries = 0, prefix_hits = 0;  // ever
 };
 
+// Of one device of an accelerator. What it does not tell is absent, and so are its series.
+struct DeviceGauges {
+  std::optional<double> utilisation;  // 0 to 1
+  std::optional<uint64_t> memory_used_bytes, memory_total_bytes;
+  std::optional<double> power_watts, power_limit_watts, temperature_celsius;
+  std::optional<double> clock_hertz, memory_clock_hertz;
+  std::optional<uint64_t> corrected_errors, uncorrected_errors, xid_errors;  // ever
+  bool lost = false;                                                         // it does not answer
+};
+
 class Metrics {
  public:
   // `alias`: "" or "vllm". `model`: the value of the label model_name.
@@ -69,6 +80,8 @@ class Metrics {
   void CountRpc(std::string_view method, std::string_view code, absl::Duration time);
   void CountRefused(std::string_view reason);  // "queue_full", "draining", "invalid", ...
   void SetConnections(std::string_view protocol, int64_t open);
+  // Whoever watches the devices: one thread.
+  void SetDevice(int device, const DeviceGauges& gauges);
   // Process facts, set once.
   void SetBuildInfo(std::string_view version, std::string_view backend, std::string_view isa);
   void SetCacheConfig(int64_t block_tokens, int64_t num_blocks);

@@ -72,6 +72,33 @@ TEST(Metrics, AModelsSeriesLeaveThePageWithItsLastOwner) {
   EXPECT_THAT(first.Render(), HasSubstr("vllm:generation_tokens_total{model_name=\"a\"} 0\n"));
 }
 
+TEST(Metrics, ADevicesSeriesAreWhatItTells) {
+  Metrics metrics("m", "");
+  EXPECT_THAT(metrics.Render(), Not(HasSubstr("device=")));
+  metrics.SetDevice(1, {.utilisation = 0.5,
+                        .memory_used_bytes = 30,
+                        .memory_total_bytes = 80,
+                        .memory_clock_hertz = 2e9,
+                        .corrected_errors = 7,
+                        .xid_errors = 0});
+  metrics.SetDevice(1, {.utilisation = 0.25, .corrected_errors = 9, .xid_errors = 0, .lost = true});
+  const std::string page = metrics.Render();
+  for (const char* series :
+       {"utilisation_ratio{device=\"1\",model_name=\"m\"} 0.25\n",
+        "memory_bytes{device=\"1\",model_name=\"m\",state=\"used\"} 30\n",
+        "memory_bytes{device=\"1\",model_name=\"m\",state=\"total\"} 80\n",
+        "clock_hertz{device=\"1\",domain=\"memory\",model_name=\"m\"} 2000000000\n",
+        "errors_total{device=\"1\",kind=\"corrected\",model_name=\"m\"} 9\n",
+        "xid_errors_total{device=\"1\",model_name=\"m\"} 0\n",
+        "lost{device=\"1\",model_name=\"m\"} 1\n"}) {
+    EXPECT_THAT(page,
+                HasSubstr(std::string("sluice_device_") +
+                          (std::string(series).starts_with("errors") ? "memory_" : "") + series));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("sluice_device_power_watts{")));
+  EXPECT_THAT(page, Not(HasSubstr("kind=\"uncorrected\"")));
+}
+
 TEST(Metrics, EveryDefinitionIsDocumented) {
   const Metrics metrics("m", "");
   const std::string table = Metrics::DocumentationTable(), page = metrics.Render();
