@@ -104,6 +104,7 @@ struct Block {
   uint16_t* weights;
   float* tops;  // [kWarps][kVectors]
 
+  SLUICE_DEVICE bool is_split() const { return item.row_partitions > 0; }
   SLUICE_DEVICE uint16_t* keys(int stage) const { return kv + stage * S::kStage; }
   SLUICE_DEVICE uint16_t* values(int stage) const { return keys(stage) + S::kTile * S::kRow; }
 };
@@ -374,7 +375,7 @@ AttentionKernel(AttentionArgs args) {
   int32_t partition = block.item.first_partition;
   // Partitions before the first seen one are empty.
   for (; (partition + 1) * kAttentionPartition <= begin && begin < end; ++partition) {
-    if (block.item.partial >= 0) WritePartial<kDim, kMTiles>(args, block, partition, part);
+    if (block.is_split()) WritePartial<kDim, kMTiles>(args, block, partition, part);
   }
   int stage = 0;
   for (int32_t p = begin; p < end; p += S::kTile) {
@@ -386,7 +387,7 @@ AttentionKernel(AttentionArgs args) {
     SyncBlock();
     stage = 1 - stage;
     if ((p + S::kTile) % kAttentionPartition != 0 && p + S::kTile < end) continue;
-    if (block.item.partial >= 0) {
+    if (block.is_split()) {
       WritePartial<kDim, kMTiles>(args, block, partition, part);
     } else {
       MergeInto<kDim, kMTiles>(total, part);
@@ -395,7 +396,7 @@ AttentionKernel(AttentionArgs args) {
     ++partition;
   }
   WaitForCopies<0>();
-  if (block.item.partial < 0) {
+  if (!block.is_split()) {
     ForElements<kDim, kMTiles>(
         args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
           WriteElement(args, block.item.first_token + token, head, dimension, total.values[m][d][i],

@@ -122,8 +122,9 @@ inline constexpr int32_t kAttentionPartition = 256;
 struct AttentionItem {
   int32_t row, first_token, num_tokens;  // num_tokens * (Hq / Hkv) query vectors
   int32_t first_partition, num_partitions;
-  // Partition p of the item's i-th token gives partial `partial` + i * row_partitions + p; -1: what
-  // the partitions give is merged and goes straight to out.
+  // Partition p of the item's i-th token gives partial `partial` + i * row_partitions + p, where p
+  // need not begin at 0 nor `partial` be positive. row_partitions == 0: what the partitions give is
+  // merged and goes straight to out.
   int32_t partial, row_partitions;
 };
 // A token whose partials [first_partial, first_partial + num_partials) are to be merged.

@@ -180,8 +180,10 @@ struct DeviceRouting {
 };
 
 TEST_P(LinearKernels, ExpertsAreChosenSortedAppliedAndSummed) {
-  constexpr int kExperts = 40, kUsed = 3, kTokens = 7, kN = 24, kK = 64;
-  const auto logit = [](int t, int e) { return static_cast<float>((t * 17 + e * 23) % 41); };
+  constexpr int kExperts = 40, kUsed = 3, kTokens = 45, kN = 24, kK = 64;
+  const auto logit = [](int t, int e) {  // Some experts get more tokens than a block takes at once.
+    return static_cast<float>((t % 5 * 17 + e * 23) % 41);
+  };
   const DeviceTensor logits(kTokens, kExperts, logit);
   for (const bool renormalise : {true, false}) {
     const DeviceRouting device(kExperts, kUsed, kTokens);

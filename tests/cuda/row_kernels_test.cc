@@ -255,12 +255,15 @@ TEST_P(RowKernels, HeadsAreNormedBeforeTheyAreCached) {
   args.batch.positions = args.batch.token_row = args.batch.blocks = args.batch.block_begin =
       zero.data();
   args.kv = {cache.data(), 1, 1, kKv, kHead};
+  const DeviceArray<float> cos(std::vector<float>(kHead / 2, -1)),
+      sin(std::vector<float>(kHead / 2));
+  args.rope = {kHead, false, cos.data(), sin.data()};  // half a turn
   ASSERT_EQ(RopeAndStoreKv(args, nullptr), cudaSuccess);
   const auto normed = [&](int c) -> double {
     if (c >= (kQ + kKv) * kHead) return Unique(0, c);
     double squares = 0;
     for (int i = 0; i < kHead; ++i) squares += std::pow(Unique(0, c / kHead * kHead + i), 2);
-    return Unique(0, c) / std::sqrt(squares / kHead + 1e-6) * weight[c];
+    return -Unique(0, c) / std::sqrt(squares / kHead + 1e-6) * weight[c];
   };
   ExpectNear(qkv.Read(), Each(1, kCols, [&](int, int c) { return normed(c); }), kF32);
   const std::vector<uint16_t> lines = cache.Read();
