@@ -72,8 +72,8 @@ void Runtime::SetDevices(std::vector<DeviceModel> models) {
   const uint64_t seed = queues.seed();
   memory.~GuardedMemory();
   new (&memory) GuardedMemory;
-  if (hide_from_host) memory.Hide();
-  queues = Queues();
+  HideMemory();
+  queues = MakeQueues();
   queues.Seed(seed);
   for (Event* const event : events) delete event;
   for (Graph* const graph : graphs) delete graph;
@@ -129,9 +129,14 @@ cudaError_t Runtime::Enqueue(cudaStream_t handle, Operation operation) {
   return cudaSuccess;
 }
 
+// A kernel sees the memory of its device: none of the others', as on cards without peer access.
+Queues Runtime::MakeQueues() {
+  static_assert(GuardedMemory::kAllDevices == -1);
+  return Queues([this](const Operation& operation) { memory.Show(operation.of_kernel); });
+}
+
 bool Runtime::Step() {
   ExplainCrashes();
-  memory.Show();  // until the call ends
   return queues.Step();
 }
 
@@ -203,7 +208,6 @@ void Runtime::RunKernel(int device, const Launch& launch, const std::function<vo
   sum.switches += report.switches;
   sum.matrix_instructions += report.matrix_instructions;
   sum.memory += report.memory;
-  sum.memory += report.memory;
   if (!report.findings.empty()) {
     Fail(device, cudaErrorLaunchFailure, report.findings.front().ToString());
     std::ranges::move(report.findings, std::back_inserter(findings));
@@ -254,10 +258,11 @@ cudaError_t EnqueueKernel(const void* kernel, const Launch& launch, cudaStream_t
     Launch placed = launch;
     placed.max_shared_bytes =
         asked == device.dynamic_shared.end() ? limit : device.max_shared_bytes();
-    return runtime.Enqueue(stream, {.run = [&runtime, placed, device_index = target->device,
+    return runtime.Enqueue(stream, {.of_kernel = target->device,
+                                    .run = [&runtime, placed, device_index = target->device,
                                             thread = std::move(thread)] {
-                             runtime.RunKernel(device_index, placed, thread);
-                           }});
+                                      runtime.RunKernel(device_index, placed, thread);
+                                    }});
   });
 }
 
@@ -307,7 +312,7 @@ void HideFromHost(bool hide) {
   Runtime& runtime = Runtime::Get();
   MutexLock lock(runtime.mutex);
   runtime.hide_from_host = hide;
-  hide ? runtime.memory.Hide() : runtime.memory.Show();
+  runtime.HideMemory();
 }
 
 void SetStallTimeout(absl::Duration timeout) {
