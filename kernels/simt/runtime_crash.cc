@@ -31,11 +31,17 @@ void Say(const void* address) {
   }
   const auto* const p = static_cast<const std::byte*>(address);
   constexpr std::ptrdiff_t kNear = 1 << 16;
+  const MemoryBlock* nearest = nullptr;
+  std::ptrdiff_t distance = kNear;
   for (const auto& [begin, block] : runtime.memory.blocks()) {
-    if (p < begin - kNear || p >= block.end() + kNear) continue;
-    append("; it is byte %td of an allocation of %zu bytes on device %d", p - begin, block.bytes,
-           block.device);
-    break;
+    const std::ptrdiff_t to = p < begin ? begin - p : p < block.end() ? 0 : p - block.end() + 1;
+    if (to >= distance) continue;
+    distance = to;
+    nearest = &block;
+  }
+  if (nearest != nullptr) {
+    append("; it is byte %td of an allocation of %zu bytes on device %d", p - nearest->begin,
+           nearest->bytes, nearest->device);
   }
   append("\n");
   (void)!write(STDERR_FILENO, text, static_cast<size_t>(length));

@@ -53,7 +53,8 @@ bool MapPattern(int file, std::byte* pages, size_t bytes) {
 }
 
 bool IsPadding(const std::byte* begin, const std::byte* end) {
-  return std::all_of(begin, end, [](std::byte b) { return b == std::byte{kPadding}; });
+  static const std::vector<std::byte> padding(kPage, std::byte{kPadding});
+  return std::memcmp(begin, padding.data(), static_cast<size_t>(end - begin)) == 0;
 }
 
 // Only the page before the block: with 256-byte steps the rest is guard.
@@ -98,7 +99,7 @@ std::byte* GuardedMemory::Allocate(int device, size_t bytes) {
     return nullptr;
   }
   FillPadding(block);
-  if (!shown_) Protect(block, false);
+  if (!Shows(shown_, block)) Protect(block, false);
   blocks_[block.begin] = block;
   MemoryAllocated(block.begin, bytes);
   return block.begin;
@@ -133,26 +134,23 @@ const MemoryBlock* GuardedMemory::Find(const void* address) const {
   return p <= block.end() ? &block : nullptr;
 }
 
-void GuardedMemory::Protect(const MemoryBlock& block, bool shown) const {
-  if (block.device == kHostMemory) return;
-  SLUICE_CHECK(
-      mprotect(block.pages, block.page_bytes, shown ? PROT_READ | PROT_WRITE : PROT_NONE) == 0,
-      "{} bytes", block.page_bytes);
+void GuardedMemory::Protect(const MemoryBlock& block, bool shown) {
+  const int protection = shown ? PROT_READ | PROT_WRITE : PROT_NONE;
+  SLUICE_CHECK(mprotect(block.pages, block.page_bytes, protection) == 0, "{} bytes",
+               block.page_bytes);
 }
 
-void GuardedMemory::Show() {
-  if (std::exchange(shown_, true)) return;
-  for (const auto& [begin, block] : blocks_) Protect(block, true);
-}
-
-void GuardedMemory::Hide() {
-  if (!std::exchange(shown_, false)) return;
-  for (const auto& [begin, block] : blocks_) Protect(block, false);
+void GuardedMemory::Show(int device) {
+  const int before = std::exchange(shown_, device);
+  if (before == device) return;
+  for (const auto& [begin, block] : blocks_) {
+    if (Shows(before, block) != Shows(device, block)) Protect(block, Shows(device, block));
+  }
 }
 
 const MemoryBlock* GuardedMemory::FindDamaged() {
   for (const auto& [begin, block] : blocks_) {
-    if (block.pages == nullptr) continue;
+    if (block.pages == nullptr || !Shows(shown_, block)) continue;
     if (IsPadding(block.end(), block.pages + block.page_bytes) &&
         IsPadding(block.pages, block.begin)) {
       continue;

@@ -40,15 +40,18 @@ class GuardedMemory {
   [[nodiscard]] const MemoryBlock* Find(const void* address) const;
   [[nodiscard]] const std::map<const std::byte*, MemoryBlock>& blocks() const { return blocks_; }
 
-  // Device memory can be touched, or not.
-  void Show();
-  void Hide();
+  // The memory of one device, of all, or of none can be touched.
+  static constexpr int kAllDevices = -1, kNoDevice = -2;
+  void Show(int device);
 
-  // A block whose padding somebody wrote to since the last call; null if none. Shown memory only.
+  // A block whose padding somebody wrote to since the last call; null if none. Of shown memory.
   const MemoryBlock* FindDamaged();
 
  private:
-  void Protect(const MemoryBlock& block, bool shown) const;
+  [[nodiscard]] static bool Shows(int shown, const MemoryBlock& block) {
+    return block.device == kHostMemory || shown == kAllDevices || shown == block.device;
+  }
+  static void Protect(const MemoryBlock& block, bool shown);
 
   std::map<const std::byte*, MemoryBlock> blocks_;  // by begin
   struct Range {
@@ -56,7 +59,7 @@ class GuardedMemory {
     size_t bytes;
   };
   std::deque<Range> freed_;
-  bool shown_ = true;
+  int shown_ = kAllDevices;
 };
 
 }  // namespace sluice::simt

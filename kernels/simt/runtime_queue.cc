@@ -92,7 +92,10 @@ size_t Queues::Pick() {
 }
 
 void Queues::Run(const Operation& operation) {
-  if (operation.run != nullptr) operation.run();
+  if (operation.run != nullptr) {
+    before_(operation);
+    operation.run();
+  }
   microseconds_ += 1;
   if (operation.milestone == nullptr) return;
   operation.milestone->microseconds = microseconds_;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/simt/runner.h"
@@ -31,8 +32,9 @@ struct Milestone {
 };
 
 struct Operation {
-  std::function<void()> run;             // null: nothing to do
-  std::function<bool()> ready;           // null: at once
+  int of_kernel = -1;           // the device whose kernel it is: it sees that one's memory only
+  std::function<void()> run;    // null: nothing to do
+  std::function<bool()> ready;  // null: at once
   std::shared_ptr<Milestone> milestone;  // reached once it has run; or null
   HostRange reads;                       // host memory, as far as it is known
   bool runs_host_code = false;           // which may read anything
@@ -95,6 +97,8 @@ struct Event {
 
 class Queues {
  public:
+  // before(operation) is called before each that runs.
+  explicit Queues(std::function<void(const Operation&)> before) : before_(std::move(before)) {}
   void Seed(uint64_t seed);
   [[nodiscard]] uint64_t seed() const { return seed_; }
   // Whether to run something at once that nobody waits for, as a card does. Some seeds never do.
@@ -128,6 +132,7 @@ class Queues {
   void RunNode(Stream& stream, size_t ready);
   void ForgetDestroyed();
 
+  std::function<void(const Operation&)> before_;
   uint64_t seed_ = 0, order_ = 0;
   double microseconds_ = 0;
   Random random_{1};

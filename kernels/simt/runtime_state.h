@@ -65,6 +65,10 @@ class Runtime {
     return ran.failed == cudaSuccess ? cudaSuccess : Refuse(ran.failed, ran.failure);
   }
   bool Step();
+  // From host code, if it is to be: at the end of each call.
+  void HideMemory() {
+    memory.Show(hide_from_host ? GuardedMemory::kNoDevice : GuardedMemory::kAllDevices);
+  }
   void Fail(int device, cudaError_t error, std::string why);
   // A call that must not be made while something captures: refused, and the capture with it.
   cudaError_t RefuseInCapture(const char* call);
@@ -74,7 +78,7 @@ class Runtime {
 
   std::vector<Device> devices;
   GuardedMemory memory;
-  Queues queues;
+  Queues queues = MakeQueues();
   std::set<Event*> events;
   std::set<Graph*> graphs;
   std::map<const void*, std::shared_ptr<GraphProgram>> programs;  // owners: this and the launches
@@ -88,6 +92,7 @@ class Runtime {
   const char* running_kernel = "";
 
  private:
+  Queues MakeQueues();
   bool WaitForOthers();
   cudaError_t Stalled();
   void BlameForDamage(const Launch& launch);
@@ -127,7 +132,7 @@ cudaError_t Call(const char* name, CallKind kind, const Body& body) {
     }
     return body(runtime);
   }();
-  if (runtime.hide_from_host) runtime.memory.Hide();
+  runtime.HideMemory();
   if (result != cudaSuccess && result != cudaErrorNotReady) thread.last_error = result;
   return result;
 }

@@ -266,10 +266,28 @@ TEST_F(RuntimeMemoryDeathTest, GuardsEndTheProcessAtTheAccess) {
     EXPECT_WORKS(Run(nullptr, kernel, "wild"));
     (void)cudaDeviceSynchronize();
   };
-  EXPECT_DEATH(run([x] { x[4096] = 1; }), "kernel wild.*byte 4096 of an allocation of 4096|SEGV");
-  EXPECT_DEATH(run([x] { x[-1] = 1; }), "byte -1 of an allocation|SEGV");
-  EXPECT_DEATH(run([freed] { freed[5] = 1; }), "kernel wild|SEGV");
+  EXPECT_DEATH(run([x] { x[4096] = 1; }),
+               "kernel wild.*byte 4096 of an allocation of 4096|AddressSanitizer");
+  EXPECT_DEATH(run([x] { x[-1] = 1; }), "byte -1 of an allocation|AddressSanitizer");
+  EXPECT_DEATH(run([freed] { freed[5] = 1; }), "kernel wild|AddressSanitizer");
   EXPECT_DEATH(x[0] = 1, "");  // the host
+}
+
+// A rank that is given another's pointer.
+TEST_F(RuntimeMemoryDeathTest, AKernelSeesNoOtherDevicesMemory) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Reset(0, {DeviceModel{}, DeviceModel{}});
+  auto* const first = OnDevice<int>(1);
+  auto* const pinned = Pinned<int>(1);
+  EXPECT_WORKS(cudaSetDevice(1));
+  auto* const second = OnDevice<int>(1);
+  const auto run = [](auto kernel) {
+    EXPECT_WORKS(Run(nullptr, kernel, "stray"));
+    EXPECT_WORKS(cudaDeviceSynchronize());
+  };
+  run([second, pinned] { *second = *pinned = 1; });
+  EXPECT_EQ(Read(second, nullptr), 1);
+  EXPECT_DEATH(run([first] { *first = 1; }), "kernel stray.*on device 0|AddressSanitizer");
 }
 
 TEST_F(RuntimeMemory, AWriteIntoPaddingIsAFindingOfItsKernel) {
