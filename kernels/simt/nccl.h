@@ -2,7 +2,8 @@
 // process. A collective ends when all ranks' have begun, and adds in ascending order of ranks.
 //
 // Stricter than NCCL, which hangs or returns nonsense: ranks whose collectives differ fail their
-// devices; a thread that enqueues for two ranks outside a group is refused.
+// devices; a thread that enqueues for two ranks outside a group is refused. A rank's collectives on
+// several streams must be ordered by events; NCCL takes them as they were enqueued.
 #pragma once
 
 namespace sluice::simt {
