@@ -4,6 +4,7 @@
 #include <link.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -231,27 +232,37 @@ Mark Checker::MarkOf(SiteTable::Id site, bool atomic) const {
 
 void Checker::Touch(const Target& target) {
   if (requests_ != nullptr) Count(target);
-  const bool writes = Writes(target.kind);
   const Mark mark = MarkOf(target.site, IsAtomic(target.kind));
+  // Most accesses find all their bytes in one state: what is right of the first is of the others.
+  const Cell first = target.cells[0];
+  const uint8_t first_written = target.written == nullptr ? 0 : target.written[0];
   for (size_t i = 0; i < target.bytes; ++i) {
-    Cell& cell = target.cells[i];
-    const bool known =
-        target.written != nullptr ? target.written[i] != 0 : cell.written.time >= target.since;
-    if (!known && target.kind != AccessKind::kWrite) {
-      Blame(FindingKind::kUninitialised, target, "which nobody has written");
-    }
-    if (cell.written.time >= target.since) Compare(target, cell.written, true);
-    if (!writes) {
-      NoteRead(cell, mark);
+    const bool alike = i > 0 && std::memcmp(&target.cells[i], &first, sizeof(first)) == 0 &&
+                       (target.written == nullptr || target.written[i] == first_written);
+    if (!alike) {
+      TouchByte(target, i, mark);
       continue;
     }
-    for (Mark& read : cell.read) {
-      if (read.time >= target.since) Compare(target, read, false);
-      read = {};
-    }
-    cell.written = mark;
-    if (target.written != nullptr) target.written[i] = 1;
+    target.cells[i] = target.cells[0];
+    if (target.written != nullptr) target.written[i] = target.written[0];
   }
+}
+
+void Checker::TouchByte(const Target& target, size_t i, const Mark& mark) {
+  Cell& cell = target.cells[i];
+  const bool known =
+      target.written != nullptr ? target.written[i] != 0 : cell.written.time >= target.since;
+  if (!known && target.kind != AccessKind::kWrite) {
+    Blame(FindingKind::kUninitialised, target, "which nobody has written");
+  }
+  if (cell.written.time >= target.since) Compare(target, cell.written, true);
+  if (!Writes(target.kind)) return NoteRead(cell, mark);
+  for (Mark& read : cell.read) {
+    if (read.time >= target.since) Compare(target, read, false);
+    read = {};
+  }
+  cell.written = mark;
+  if (target.written != nullptr) target.written[i] = 1;
 }
 
 void Checker::NoteRead(Cell& cell, const Mark& mark) {

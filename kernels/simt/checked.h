@@ -74,6 +74,7 @@ class Checker {
   bool Locate(Target& target);
   void Elsewhere(const Target& target);
   void Touch(const Target& target);
+  void TouchByte(const Target& target, size_t i, const Mark& mark);
   void Compare(const Target& target, const Mark& mark, bool wrote);
   void NoteRead(Cell& cell, const Mark& mark);
   void Count(const Target& target);
