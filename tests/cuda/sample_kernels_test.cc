@@ -28,10 +28,10 @@ struct Request {
   std::vector<std::pair<int32_t, float>> bias;
 };
 std::vector<Request> Requests() {
-  std::vector<Request> requests(8);
+  std::vector<Request> requests(9);
   for (size_t i = 0; i < requests.size(); ++i) {
     SlotView& slot = requests[i].slot;
-    slot.slot = static_cast<int32_t>((i * 3 + 1) % requests.size());
+    slot.slot = static_cast<int32_t>((i * 2 + 1) % requests.size());
     slot.seed = 1000 + i;
     slot.choice = static_cast<uint32_t>(i);
     requests[i].output = {5, 9, 5};
@@ -48,7 +48,7 @@ std::vector<Request> Requests() {
   requests[5].slot.top_k = 40;
   requests[5].prompt = {1, 2, 3, 3, 1099};
   for (int token = 0; token < kVocab; token += 3) requests[5].output.push_back(token);
-  requests[6].bias = {{7, 100.0F}, {8, -100.0F}, {1099, 99.5F}};
+  requests[6].bias = {{3, 1.0F}, {7, 100.0F}, {8, -100.0F}, {1099, 99.5F}};
   requests[6].stops = {7};
   requests[6].slot.min_tokens = 100;
   requests[6].slot.num_logprobs = 2;
@@ -56,6 +56,8 @@ std::vector<Request> Requests() {
   requests[7].slot.top_k = 300;
   requests[7].slot.top_p = 0.9F;
   requests[7].slot.min_p = 0.01F;
+  requests[8].slot.temperature = 0;
+  requests[8].slot.repetition_penalty = 1.1F;
   for (Request& request : requests) {
     request.slot.stop_tokens = request.stops.data();
     request.slot.num_stop_tokens = static_cast<int32_t>(request.stops.size());
