@@ -179,8 +179,8 @@ absl::Status Blas::Enqueue(const BlasProduct& p, cudaStream_t stream) {
     const std::pair<int, const float*> scales[] = {{kBlasScaleA, p.scale_w},
                                                    {kBlasScaleB, p.scale_a}};
     for (const auto& [attribute, scale] : scales) {
-      const BlasStatus status =
-          functions_.set_operation(plan->operation, attribute, &scale, sizeof(scale));
+      const BlasStatus status = functions_.set_operation(
+          plan->operation, attribute, static_cast<const void*>(&scale), sizeof(scale));
       if (status != kBlasSuccess) return Failed("a scale", status, p);
     }
   }

@@ -104,6 +104,7 @@ absl::StatusOr<std::vector<Communicator>> Collectives::InitAll(
       functions_, "a start",
       functions_.init_all(handles.data(), static_cast<int>(devices.size()), devices.data())));
   std::vector<Communicator> ranks;
+  ranks.reserve(handles.size());
   for (void* const handle : handles) ranks.emplace_back(functions_, handle);
   return ranks;
 }

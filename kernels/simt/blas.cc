@@ -66,7 +66,7 @@ BlasStatus Unmake(void* object) {
 template <class T>
 BlasStatus Assign(T& to, const void* value, size_t bytes) {
   if (value == nullptr || bytes != sizeof(T)) return cuda::kBlasInvalidValue;
-  std::memcpy(&to, value, bytes);
+  std::memcpy(static_cast<void*>(&to), value, bytes);
   return cuda::kBlasSuccess;
 }
 

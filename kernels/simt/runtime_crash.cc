@@ -27,7 +27,7 @@ void Say(const void* address) {
     append(" by kernel %s, block (%u, %u, %u), thread %u", runtime.running_kernel, at.block.x,
            at.block.y, at.block.z, running->current().index);
   } else {
-    append(", not by a kernel");
+    append("%s", ", not by a kernel");
   }
   const auto* const p = static_cast<const std::byte*>(address);
   constexpr std::ptrdiff_t kNear = 1 << 16;
@@ -43,7 +43,7 @@ void Say(const void* address) {
     append("; it is byte %td of an allocation of %zu bytes on device %d", p - nearest->begin,
            nearest->bytes, nearest->device);
   }
-  append("\n");
+  append("%c", '\n');
   (void)!write(STDERR_FILENO, text, static_cast<size_t>(length));
 }
 

@@ -10,8 +10,11 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/half.h"
@@ -142,7 +145,7 @@ class BlasShapes : public BlasTest {
   static simt::DeviceModel DeviceModel() { return {}; }
   void Use(simt::DeviceModel model) {
     blas_.reset();
-    Reset(0, {model});
+    Reset(0, {std::move(model)});
     blas_ = Open();
     product_ = {.m = 4,
                 .n = 32,
@@ -275,9 +278,11 @@ TEST(BlasFunctionsTest, AreThoseOfTheHeader) {
 }
 
 // The same number of arguments, each of the same size and kind. Calls it never: declarations only.
+template <class A>
+using Argument = std::conditional_t<std::is_pointer_v<A>, void*, A>;
 template <class A, class B>
 inline constexpr bool kSameArgument =
-    sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B> &&
+    sizeof(Argument<A>) == sizeof(Argument<B>) && std::is_pointer_v<A> == std::is_pointer_v<B> &&
     std::is_floating_point_v<A> == std::is_floating_point_v<B>;
 template <class R, class... A, class S, class... B>
 constexpr bool HaveTheSameShape(R (*)(A...), S (*)(B...)) {

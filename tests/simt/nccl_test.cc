@@ -204,6 +204,7 @@ TEST_F(CollectivesTest, ThreadsMayEachDriveARank) {
   ASSERT_TRUE(id.ok());
   for (int r = 0; r < kRanks; ++r) Fill(r);
   std::vector<std::thread> threads;
+  threads.reserve(kRanks);
   for (int r = 0; r < kRanks; ++r) {
     threads.emplace_back([&, r] {
       EXPECT_WORKS(cudaSetDevice(r));
@@ -314,9 +315,11 @@ TEST(CollectiveFunctionsTest, AreThoseOfTheHeader) {
   EXPECT_EQ(sizeof(CollectiveId), sizeof(ncclUniqueId));
 }
 
+template <class A>
+using Argument = std::conditional_t<std::is_pointer_v<A>, void*, A>;
 template <class A, class B>
 inline constexpr bool kSameArgument =
-    sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B> &&
+    sizeof(Argument<A>) == sizeof(Argument<B>) && std::is_pointer_v<A> == std::is_pointer_v<B> &&
     std::is_class_v<A> == std::is_class_v<B>;
 template <class R, class... A, class S, class... B>
 constexpr bool HaveTheSameShape(R (*)(A...), S (*)(B...)) {

@@ -223,6 +223,7 @@ TEST_F(RuntimeStreams, ManyThreadsMayEnqueueAndWait) {
   Reset(3);
   std::atomic<int> runs = 0;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       const cudaStream_t stream = NonBlocking();
