@@ -17,41 +17,47 @@ class LinearKernels : public KernelTest {};
 INSTANTIATE_TEST_SUITE_P(Seeds, LinearKernels, ::testing::Values(0, 1, 2));
 
 int Weight(int n, int k) { return (n * 7 + k * 3 + n * k) % 15 - 7; }
+// Of 32 columns of a row: what a file's block multiplies its codes with.
+float ScaleOf(int n, int k) {
+  constexpr float kScales[] = {1, 2, 0.5F};
+  return kScales[(n + k / 32) % 3];
+}
+float Value(int n, int k) { return static_cast<float>(Weight(n, k)) * ScaleOf(n, k); }
 float X(int r, int k) { return static_cast<float>((r * 11 + k * 5) % 13 - 6); }
 float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
 
-// The matrix in a file's type, with scales of 1.
+// The matrix of Value in a file's type.
 std::vector<uint8_t> File(DType dtype, int rows, int cols) {
   const DTypeInfo info = GetDTypeInfo(dtype);
   std::vector<uint8_t> bytes(static_cast<size_t>(rows) * cols / info.block_elements *
                              info.block_bytes);
-  constexpr uint16_t kOne = 0x3c00;
   for (int n = 0; n < rows; ++n) {
     for (int k = 0; k < cols; ++k) {
       uint8_t* block = bytes.data() +
                        (static_cast<size_t>(n) * cols + k) / info.block_elements * info.block_bytes;
       const int w = Weight(n, k), at = k % 32;
+      const auto scale = static_cast<_Float16>(ScaleOf(n, k));
       const auto nibble = [&](uint8_t* codes, int code) {
         codes[at % 16] = static_cast<uint8_t>(codes[at % 16] | code << (at < 16 ? 0 : 4));
       };
       switch (dtype) {
         case DType::kF32: {
-          const auto value = static_cast<float>(w);
+          const float value = Value(n, k);
           std::memcpy(block, &value, 4);
           break;
         }
         case DType::kQ8_0:
-          std::memcpy(block, &kOne, 2);
+          std::memcpy(block, &scale, 2);
           block[2 + at] = static_cast<uint8_t>(w);
           break;
         case DType::kQ4_0:
-          std::memcpy(block, &kOne, 2);
+          std::memcpy(block, &scale, 2);
           nibble(block + 2, w + 8);
           break;
         case DType::kQ4_1: {
-          constexpr uint16_t kMinusSeven = 0xc700;
-          std::memcpy(block, &kOne, 2);
-          std::memcpy(block + 2, &kMinusSeven, 2);
+          const auto minimum = static_cast<_Float16>(-7 * ScaleOf(n, k));
+          std::memcpy(block, &scale, 2);
+          std::memcpy(block + 2, &minimum, 2);
           nibble(block + 4, w + 7);
           break;
         }
@@ -100,7 +106,7 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
       for (int r = 0; r < rows; ++r) {
         for (int n = 0; n < kStride; ++n) {
           float sum = n < kN ? Rest(r, n) : -77;
-          for (int k = 0; k < kK && n < kN; ++k) sum += static_cast<float>(Weight(n, k)) * X(r, k);
+          for (int k = 0; k < kK && n < kN; ++k) sum += Value(n, k) * X(r, k);
           ASSERT_EQ(got[static_cast<size_t>(r) * kStride + n], sum)
               << GetDTypeInfo(dtype).name << ", " << rows << " rows: " << r << ", " << n;
         }
@@ -125,7 +131,7 @@ TEST_P(LinearKernels, ManyOutputsTakeTwoPanelsABlock) {
   const std::vector<float> got = out.Read();
   for (int n = 0; n < kN; ++n) {
     float sum = 0;
-    for (int k = 0; k < kK; ++k) sum += static_cast<float>(Weight(n, k)) * X(0, k);
+    for (int k = 0; k < kK; ++k) sum += Value(n, k) * X(0, k);
     ASSERT_EQ(got[n], sum) << n;
   }
 }
@@ -150,8 +156,7 @@ TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
     constexpr int kToken[] = {3, 39, 21, 16};
     for (int t = 0; t < 4; ++t) {
       for (int k = 0; k < kK; ++k)
-        ASSERT_EQ(got[static_cast<size_t>(t) * kK + k],
-                  static_cast<float>(2 * Weight(kToken[t], k)));
+        ASSERT_EQ(got[static_cast<size_t>(t) * kK + k], 2 * Value(kToken[t], k));
     }
   }
 }
