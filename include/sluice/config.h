@@ -20,10 +20,14 @@ struct Config {
   std::string embedding_pooling;         // see --help: a decoder model gives vectors, not tokens
   int32_t max_model_len = 0;  // tokens; 0: what the model allows, as far as KV memory holds it
   // Backend
+  std::string backend = "auto";      // auto | cpu | cuda
+  int32_t gpu_device = 0;            // as the driver numbers them
+  double gpu_memory_fraction = 0.9;  // of the device's memory, for everything
+  bool deterministic = false;  // CUDA: a row's bits do not depend on the batch; the CPU's never do
   std::string cpu_isa = "auto";  // auto | avx512 | avx2 | scalar
   int32_t threads = 0;           // kernel threads; 0: one a core
-  int64_t kv_cache_mib =
-      0;  // 0: a quarter of the memory that is free at start, at most what max_rows can use
+  int64_t kv_cache_mib = 0;  // 0: what the device, or a quarter of what the CPU has left; at most
+                             // what max_rows can use
   // Scheduler
   int32_t max_rows = 32;
   int32_t max_step_tokens = 512;

@@ -62,7 +62,9 @@ struct Health {
 };
 
 struct VersionInfo {
-  std::string version, backend, isa;
+  std::string version, backend;
+  std::string isa;                 // form of the CPU kernels, or the device
+  std::string backend_reason;      // why this backend
   std::string model_hash;          // of the server's first model
   std::string system_fingerprint;  // "fp_" + digest of the above
 };

@@ -1,11 +1,10 @@
 // Elementwise ops, and rows as Halves; see ops.h for the formulas.
 //
 // Work: a block a row, a thread every 256th column; for the soft cap a block 4096 columns of a row.
-// Bytes: 12 F a row of GateMul and 2 F for its Halves; 6 K of ToHalves; 8 V of SoftCap; 16 D of
-// AddGated. Bound by memory for many rows, by latency for few.
-// Accumulation: none; each element is one chain of f32 operations.
-// Sources: arXiv:1702.03118 (silu), arXiv:1606.08415 (gelu), arXiv:2002.05202 section 2, Abramowitz
-// and Stegun 7.1.26 (erf).
+// Bytes: 12 F a row of GateMul, 8 N of ScaleProduct and 2 F for its Halves; 6 K of ToHalves; 8 V of
+// SoftCap; 16 D of AddGated. Bound by memory for many rows, by latency for few. Accumulation: none;
+// each element is one chain of f32 operations. Sources: arXiv:1702.03118 (silu), arXiv:1606.08415
+// (gelu), arXiv:2002.05202 section 2, Abramowitz and Stegun 7.1.26 (erf).
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.h"
@@ -72,6 +71,18 @@ SLUICE_KERNEL(kRowThreads) SoftCapKernel(Tensor x, float cap, float inverse) {
     row[i] = cap * Tanh(row[i] * inverse);
 }
 
+SLUICE_KERNEL(kRowThreads) ScaleProductKernel(ScaleProductArgs args) {
+  const int64_t row = BlockIndex().x;
+  float* out = RowOf(args.out, row);
+  const float* residual =
+      args.residual == nullptr ? nullptr : args.residual + row * args.residual_stride;
+  const float scale = args.x_scale[row];
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < args.out.cols; i += kRowThreads) {
+    const float y = out[i] * args.row_scale[i] * scale;
+    out[i] = residual == nullptr ? y : y + residual[i];
+  }
+}
+
 SLUICE_KERNEL(kRowThreads) GeluKernel(Tensor x) {
   float* row = RowOf(x, BlockIndex().x);
   for (auto i = static_cast<int32_t>(ThreadIndex().x); i < x.cols; i += kRowThreads)
@@ -104,6 +115,9 @@ cudaError_t SoftCap(Tensor x, float cap, cudaStream_t stream) {
   LaunchShape shape = Rows(x);
   shape.grid_y = static_cast<uint32_t>((x.cols + kChunk - 1) / kChunk);
   return Launch("soft_cap", &SoftCapKernel, shape, stream, x, cap, 1.0F / cap);
+}
+cudaError_t ScaleProduct(const ScaleProductArgs& args, cudaStream_t stream) {
+  return Launch("scale_product", &ScaleProductKernel, Rows(args.out), stream, args);
 }
 cudaError_t Gelu(Tensor x, cudaStream_t stream) {
   return Launch("gelu", &GeluKernel, Rows(x), stream, x);

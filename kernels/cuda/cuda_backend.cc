@@ -10,6 +10,9 @@
 namespace sluice::cuda {
 namespace {
 
+// Rows of x from which on the tiled product does not waste most of its block.
+constexpr int32_t kTiledRows = 64;
+
 absl::Status CheckKv(const KvLayer& kv) {
   if (kv.head_dim >= 1 && kv.head_dim <= kMaxHeadDim) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -185,6 +188,38 @@ void CudaBackend::LayerNorm(Tensor x, Tensor residual, Vector weight, Vector bia
   Enqueue("layer_norm", [&] { return cuda::LayerNorm(args, stream_); });
 }
 
+bool CudaBackend::MultiplyByBlas(const LinearArgs& args) {
+  if (blas_ == nullptr || args.format != WeightFormat::kHalf || args.num_x_rows < kTiledRows ||
+      mode_ != Mode::kPlain) {
+    return false;
+  }
+  const BlasProduct product{.type = BlasType::kF16,
+                            .m = args.num_x_rows,
+                            .n = args.rows,
+                            .k = args.columns,
+                            .a = args.x.data,
+                            .a_stride = args.columns,
+                            .w = args.weights,
+                            .w_stride = args.columns,
+                            .d = args.out,
+                            .d_stride = args.out_stride};
+  // A residual in place would be overwritten before it is added.
+  if (!Blas::Supports(product) || args.residual == args.out || !blas_->Prepare(product).ok())
+    return false;
+  if (!step().status.ok()) return true;
+  if (absl::Status status = blas_->Enqueue(product, stream_); !status.ok()) {
+    Fail(std::move(status));
+    return true;
+  }
+  const ScaleProductArgs scale{{args.out, args.num_x_rows, args.rows, args.out_stride},
+                               args.row_scale,
+                               args.x.scale,
+                               args.residual,
+                               args.residual_stride};
+  Enqueue("scale_product", [&] { return ScaleProduct(scale, stream_); });
+  return true;
+}
+
 void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
   const auto& linear = *static_cast<const DeviceLinear*>(w.impl);
   SLUICE_CHECK(x.cols == w.cols && out.cols == w.rows && out.rows == x.rows,
@@ -201,7 +236,10 @@ void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out)
     args.out_stride = out.stride;
     if (residual.data != nullptr) args.residual = residual.data + part.first_column;
     args.residual_stride = residual.stride;
-    Enqueue("linear", [&] { return LinearRows(args, stream_); });
+    if (MultiplyByBlas(args)) continue;
+    const bool tiled = !options_.deterministic && args.num_x_rows >= kTiledRows;
+    Enqueue("linear",
+            [&] { return tiled ? LinearTiled(args, stream_) : LinearRows(args, stream_); });
   }
   Wrote(out);
 }

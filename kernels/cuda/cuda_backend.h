@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kernels.h"
@@ -35,6 +36,7 @@ struct DeviceMatrix {
 };
 struct DeviceLinear {
   std::vector<DeviceMatrix> parts;
+  [[nodiscard]] int32_t rows() const { return parts.back().first_column + parts.back().rows; }
 };
 
 // Engine thread only. cuda_load.cc loads, cuda_step.cc begins, uploads and finishes steps,
@@ -121,7 +123,9 @@ class CudaBackend final : public Ops {
       : options_(options), device_(device) {}
 
   // --- cuda_load.cc ---
-  absl::StatusOr<DeviceMatrix> LoadMatrix(std::span<const WeightView> experts);
+  absl::StatusOr<DeviceMatrix> LoadMatrix(std::span<const WeightView> views, size_t num_parts);
+  absl::StatusOr<const DeviceLinear*> LoadStacked(std::span<const WeightView> views,
+                                                  size_t num_experts);
   absl::StatusOr<void*> Upload(const void* data, int64_t bytes);
 
   // --- cuda_step.cc ---
@@ -151,6 +155,9 @@ class CudaBackend final : public Ops {
   [[nodiscard]] Tensor Bucketed(Tensor x) const;
   [[nodiscard]] int32_t BucketedRows(int32_t rows) const;
 
+  // The product by cuBLASLt, if it is there and it is one for it.
+  bool MultiplyByBlas(const LinearArgs& args);
+
   // --- Halves ---
   // Room for the Halves of `out`, which is about to be written, and a note of whose they are.
   Halves NewHalvesOf(const Tensor& out);
@@ -163,6 +170,7 @@ class CudaBackend final : public Ops {
   const CudaOpsOptions options_;
   const CudaDevice device_;
   cudaStream_t stream_ = nullptr;
+  std::unique_ptr<Blas> blas_;  // null: our own kernels do everything
   DeviceArena arena_;
   std::vector<std::unique_ptr<DeviceLinear>> linears_;
   std::unordered_map<const void*, const DeviceLinear*> tables_;  // by the file's bytes

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/packed_weights.h"
+#include "kernels/cuda/weight_tile.h"
 #include "kernels/half.h"
 
 namespace sluice {
@@ -33,11 +34,15 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
                             properties.major, properties.minor, kLeastComputeCapability);
       continue;
     }
+    size_t free = 0, total = 0;
+    RETURN_IF_ERROR(cuda::ToStatus(cudaSetDevice(i), "cudaSetDevice"));
+    RETURN_IF_ERROR(cuda::ToStatus(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
     devices.push_back({.index = i,
                        .name = properties.name,
                        .major = properties.major,
                        .minor = properties.minor,
-                       .total_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+                       .total_bytes = static_cast<int64_t>(total),
+                       .free_bytes = static_cast<int64_t>(free),
                        .multiprocessors = properties.multiProcessorCount});
   }
   if (devices.empty()) return absl::UnavailableError(refused);
@@ -53,6 +58,16 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options
   }
   return absl::InvalidArgumentError(
       fmt::format("device is {}; there are {} usable ones", options.device, devices.size()));
+}
+
+int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols) {
+  return cuda::PackedBytes(dtype, rows, cols);
+}
+
+int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab, int64_t widest) {
+  constexpr int64_t kDriverAndGraphs = int64_t{256} << 20;
+  const int64_t slot = vocab * 4 + cuda::kMaxSlotBias * 12 + cuda::kMaxSlotStops * 4 + 512;
+  return kDriverAndGraphs + max_rows * slot + max_step_tokens * (widest * 2 + 64);
 }
 
 namespace cuda {
@@ -91,6 +106,11 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const CudaOpsOp
   RETURN_IF_ERROR(ToStatus(cudaSetDevice(device.index), "cudaSetDevice"));
   RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
                            "cudaStreamCreate"));
+  if (!options.deterministic && options.blas_from_major > 0 &&
+      device.major >= options.blas_from_major) {
+    absl::StatusOr<std::unique_ptr<Blas>> blas = Blas::Open(options.find_blas);
+    if (blas.ok()) backend->blas_ = *std::move(blas);  // else our own kernels
+  }
   for (Step& step : backend->steps_) {
     RETURN_IF_ERROR(
         ToStatus(cudaEventCreateWithFlags(&step.done, cudaEventDisableTiming), "cudaEventCreate"));
@@ -115,48 +135,75 @@ absl::StatusOr<void*> CudaBackend::Upload(const void* data, int64_t bytes) {
   return to;
 }
 
-// The matrices of all experts, of one shape and type, one after the other; or one matrix.
-absl::StatusOr<DeviceMatrix> CudaBackend::LoadMatrix(std::span<const WeightView> experts) {
-  const WeightView& first = experts[0];
-  if (first.rows < 1 || first.cols < 1 || first.rows > INT32_MAX || first.cols > INT32_MAX - 64) {
-    return absl::InvalidArgumentError(
-        fmt::format("a matrix of {} x {} elements", first.rows, first.cols));
-  }
-  for (const WeightView& view : experts) {
-    if (view.rows != first.rows || view.cols != first.cols || view.dtype != first.dtype)
-      return absl::InvalidArgumentError("experts differ in shape or type");
-  }
-  std::vector<PackedWeights> packed(experts.size());
-  std::vector<std::thread> threads;
-  const auto num_threads = std::min<size_t>(experts.size(), PackingThreads());
-  for (size_t i = 0; i < num_threads; ++i) {
-    threads.emplace_back([&, i] {
-      for (size_t e = i; e < experts.size(); e += num_threads) packed[e] = PackWeights(experts[e]);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  DeviceMatrix matrix{.format = packed[0].format,
-                      .rows = packed[0].rows,
-                      .columns = packed[0].columns,
-                      .expert_bytes = static_cast<int64_t>(packed[0].tiles.size())};
-  std::vector<uint8_t> tiles;
-  std::vector<float> scales;
+// One matrix of `num_parts` stacked ones for each expert; views: [num_experts][num_parts].
+absl::StatusOr<DeviceMatrix> CudaBackend::LoadMatrix(std::span<const WeightView> views,
+                                                     size_t num_parts) {
+  std::vector<PackedWeights> packed;
+  packed.reserve(views.size());
+  for (const WeightView& view : views) packed.push_back(PackWeights(view, PackingThreads()));
+  DeviceMatrix matrix{.format = packed[0].format, .columns = packed[0].columns};
+  int64_t bytes = 0, scales = 0;
   for (const PackedWeights& p : packed) {
-    if (experts.size() == 1) break;
-    tiles.insert(tiles.end(), p.tiles.begin(), p.tiles.end());
-    scales.insert(scales.end(), p.row_scale.begin(), p.row_scale.end());
+    bytes += static_cast<int64_t>(p.tiles.size());
+    scales += static_cast<int64_t>(p.row_scale.size() * sizeof(float));
   }
-  if (experts.size() == 1) {
-    tiles = std::move(packed[0].tiles);
-    scales = std::move(packed[0].row_scale);
-  }
-  ASSIGN_OR_RETURN(const void* weights, Upload(tiles.data(), static_cast<int64_t>(tiles.size())));
-  ASSIGN_OR_RETURN(const void* row_scale,
-                   Upload(scales.data(), static_cast<int64_t>(scales.size() * sizeof(float))));
+  for (size_t i = 0; i < num_parts; ++i) matrix.rows += packed[i].rows;
+  matrix.expert_bytes = bytes / static_cast<int64_t>(views.size() / num_parts);
+  ASSIGN_OR_RETURN(void* weights, arena_.Allocate(bytes));
+  ASSIGN_OR_RETURN(void* row_scale, arena_.Allocate(scales));
   matrix.weights = static_cast<const uint8_t*>(weights);
   matrix.row_scale = static_cast<const float*>(row_scale);
+  auto* to = static_cast<uint8_t*>(weights);
+  auto* scale_to = static_cast<float*>(row_scale);
+  for (const PackedWeights& p : packed) {
+    RETURN_IF_ERROR(CopyToDevice(to, p.tiles.data(), p.tiles.size(), stream_));
+    RETURN_IF_ERROR(
+        CopyToDevice(scale_to, p.row_scale.data(), p.row_scale.size() * sizeof(float), stream_));
+    to += p.tiles.size();
+    scale_to += p.row_scale.size();
+  }
   max_columns_ = std::max(max_columns_, matrix.columns);
   return matrix;
+}
+
+// Parts that follow each other in one format, in whole panels, become one matrix: one launch.
+absl::StatusOr<const DeviceLinear*> CudaBackend::LoadStacked(std::span<const WeightView> views,
+                                                             size_t num_experts) {
+  const size_t num_parts = views.size() / num_experts;
+  for (size_t v = 0; v < views.size(); ++v) {
+    const WeightView &view = views[v], &first = views[v % num_parts];
+    if (view.rows < 1 || view.cols < 1 || view.rows > INT32_MAX || view.cols > INT32_MAX - 64) {
+      return absl::InvalidArgumentError(
+          fmt::format("a matrix of {} x {} elements", view.rows, view.cols));
+    }
+    if (view.cols != views[0].cols)
+      return absl::InvalidArgumentError("stacked weights differ in columns");
+    if (view.rows != first.rows || view.dtype != first.dtype) {
+      return absl::InvalidArgumentError(
+          fmt::format("expert {} differs from expert 0 in shape or type", v / num_parts));
+    }
+  }
+  auto linear = std::make_unique<DeviceLinear>();
+  int32_t rows = 0;
+  for (size_t begin = 0; begin < num_parts;) {
+    size_t end = begin + 1;
+    while (end < num_parts && views[end - 1].rows % kPanelRows == 0 &&
+           FormatOf(views[end].dtype) == FormatOf(views[begin].dtype)) {
+      ++end;
+    }
+    std::vector<WeightView> run;
+    for (size_t e = 0; e < num_experts; ++e) {
+      const auto expert = views.subspan(e * num_parts + begin, end - begin);
+      run.insert(run.end(), expert.begin(), expert.end());
+    }
+    ASSIGN_OR_RETURN(DeviceMatrix matrix, LoadMatrix(run, end - begin));
+    matrix.first_column = rows;
+    rows += matrix.rows;
+    linear->parts.push_back(matrix);
+    begin = end;
+  }
+  linears_.push_back(std::move(linear));
+  return linears_.back().get();
 }
 
 absl::StatusOr<Linear> CudaBackend::LoadLinear(std::span<const WeightView> parts) {
@@ -167,17 +214,8 @@ absl::StatusOr<Linear> CudaBackend::LoadLinear(std::span<const WeightView> parts
     if (matrix.rows == parts[0].rows && matrix.format == FormatOf(parts[0].dtype))
       return Linear{matrix.rows, cols, table->second};
   }
-  auto linear = std::make_unique<DeviceLinear>();
-  int32_t rows = 0;
-  for (const WeightView& part : parts) {
-    if (part.cols != cols) return absl::InvalidArgumentError("stacked weights differ in columns");
-    ASSIGN_OR_RETURN(DeviceMatrix matrix, LoadMatrix({&part, 1}));
-    matrix.first_column = rows;
-    rows += matrix.rows;
-    linear->parts.push_back(matrix);
-  }
-  linears_.push_back(std::move(linear));
-  return Linear{rows, cols, linears_.back().get()};
+  ASSIGN_OR_RETURN(const DeviceLinear* linear, LoadStacked(parts, 1));
+  return Linear{linear->rows(), cols, linear};
 }
 
 absl::StatusOr<Experts> CudaBackend::LoadExperts(std::span<const WeightView> parts,
@@ -189,29 +227,15 @@ absl::StatusOr<Experts> CudaBackend::LoadExperts(std::span<const WeightView> par
                     "many weights",
                     parts.size(), num_experts, kMaxExperts));
   }
-  const size_t parts_each = parts.size() / static_cast<size_t>(num_experts);
-  auto experts = std::make_unique<DeviceLinear>();
-  int32_t rows = 0;
-  for (size_t i = 0; i < parts_each; ++i) {
-    std::vector<WeightView> views;
-    for (size_t e = 0; e < static_cast<size_t>(num_experts); ++e)
-      views.push_back(parts[e * parts_each + i]);
-    ASSIGN_OR_RETURN(DeviceMatrix matrix, LoadMatrix(views));
-    matrix.first_column = rows;
-    rows += matrix.rows;
-    experts->parts.push_back(matrix);
-  }
-  linears_.push_back(std::move(experts));
-  return Experts{num_experts, rows, static_cast<int32_t>(parts[0].cols), linears_.back().get()};
+  ASSIGN_OR_RETURN(const DeviceLinear* experts,
+                   LoadStacked(parts, static_cast<size_t>(num_experts)));
+  return Experts{num_experts, experts->rows(), static_cast<int32_t>(parts[0].cols), experts};
 }
 
 absl::StatusOr<Table> CudaBackend::LoadTable(const WeightView& table) {
-  auto linear = std::make_unique<DeviceLinear>();
-  ASSIGN_OR_RETURN(DeviceMatrix matrix, LoadMatrix({&table, 1}));
-  linear->parts.push_back(matrix);
-  linears_.push_back(std::move(linear));
-  tables_[table.data] = linears_.back().get();
-  return Table{table, linears_.back().get()};
+  ASSIGN_OR_RETURN(const DeviceLinear* linear, LoadStacked({&table, 1}, 1));
+  tables_[table.data] = linear;
+  return Table{table, linear};
 }
 
 absl::StatusOr<Vector> CudaBackend::LoadVector(std::span<const WeightView> parts) {

@@ -5,13 +5,16 @@
 // for each bucket of row counts and replayed. Nothing is allocated once the first largest step has
 // been.
 //
-// A row's bits do not depend on the other rows, on chunks or on the number of steps: every kernel
-// reduces in an order of its own (see their files). The device's own order is not the CPU's.
+// Every kernel reduces in an order of its own, which is not the CPU's. If `deterministic`, a row's
+// bits do not depend on the other rows, on chunks or on steps; else products of many rows have a
+// faster kernel, whose order differs.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
@@ -22,6 +25,13 @@ struct CudaOpsOptions {
   int32_t device = 0;
   int32_t max_step_tokens = 0;  // memory for steps up to this is taken at the start; 0: when met
   bool graphs = true;
+  // One kernel, and one order of sums, for any number of rows.
+  bool deterministic = false;
+  // Products of many rows by f16 weights go to cuBLASLt, if it can be opened, from this compute
+  // capability on (major): there its kernels are beyond what ours may use. 0: never.
+  int32_t blas_from_major = 9;
+  // Where cuBLASLt's functions are; null: in the library itself.
+  std::function<void*(const char* name)> find_blas;
 };
 
 // Errors: Unavailable without a usable device (see FindCudaDevices); what the device says.
@@ -39,5 +49,12 @@ inline constexpr int32_t kLeastComputeCapability = 8;  // major: Ampere
 // The devices that kernels run on. Errors: Unavailable that says why there is none, in one
 // sentence.
 absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices();
+
+// Bytes of device memory that a matrix takes.
+[[nodiscard]] int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols);
+// Bytes beside weights, tensors and KV cache: the widest input of a matrix as f16 for each token,
+// slots, plans, and what the driver and graphs take (an estimate).
+[[nodiscard]] int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
+                                    int64_t widest);
 
 }  // namespace sluice

@@ -73,6 +73,14 @@ struct GateMulArgs {
 cudaError_t GateMul(const GateMulArgs& args, cudaStream_t stream);
 cudaError_t ToHalves(Tensor x, const Halves& halves, cudaStream_t stream);
 cudaError_t SoftCap(Tensor x, float cap, cudaStream_t stream);
+// out[r,n] = out[r,n] * row_scale[n] * x_scale[r] (+ residual[r,n]): the end of a product of f16
+// that another made. residual is null or has rows of residual_stride.
+struct ScaleProductArgs {
+  Tensor out;
+  const float *row_scale, *x_scale, *residual;
+  int32_t residual_stride;
+};
+cudaError_t ScaleProduct(const ScaleProductArgs& args, cudaStream_t stream);
 cudaError_t Gelu(Tensor x, cudaStream_t stream);
 cudaError_t AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out, cudaStream_t stream);
 
@@ -186,7 +194,10 @@ struct LinearArgs {
   int64_t expert_bytes = 0;
   int32_t max_active = 0;  // no more experts than this have rows
 };
+// For few rows of x, and for experts.
 cudaError_t LinearRows(const LinearArgs& args, cudaStream_t stream);
+// --- linear_tiled.cu --- The same for many rows, not of experts, in another order of sums.
+cudaError_t LinearTiled(const LinearArgs& args, cudaStream_t stream);
 // out[t] = scale * row tokens[t] of the matrix. format, weights, row_scale, rows and columns of
 // `table` count.
 struct EmbedArgs {

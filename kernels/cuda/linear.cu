@@ -14,6 +14,7 @@
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/weight_fragment.h"
+#include "kernels/cuda/with_format.h"
 
 namespace sluice::cuda {
 namespace {
@@ -23,7 +24,6 @@ constexpr uint32_t kThreads = kWarps * 32;
 
 template <int kTokens, int kPanels>
 struct BlockShape {
-  static constexpr int kColumns = kTokens / 8;              // of 8 rows of x
   static constexpr int kStride = kPanels * kPanelRows + 4;  // spreads a lane's stores over banks
 };
 
@@ -194,32 +194,6 @@ EmbedKernel(EmbedArgs args) {
       }
     }
   }
-}
-
-// Calls f.template operator()<format>() for the format that there is.
-template <class F>
-cudaError_t WithFormat(WeightFormat format, const F& f) {
-  switch (format) {
-    case WeightFormat::kHalf:
-      return f.template operator()<WeightFormat::kHalf>();
-    case WeightFormat::kInt8:
-      return f.template operator()<WeightFormat::kInt8>();
-    case WeightFormat::kInt4:
-      return f.template operator()<WeightFormat::kInt4>();
-    case WeightFormat::kInt4Min:
-      return f.template operator()<WeightFormat::kInt4Min>();
-    case WeightFormat::kInt5:
-      return f.template operator()<WeightFormat::kInt5>();
-    case WeightFormat::kInt5Min:
-      return f.template operator()<WeightFormat::kInt5Min>();
-    case WeightFormat::kInt6:
-      return f.template operator()<WeightFormat::kInt6>();
-    case WeightFormat::kInt3:
-      return f.template operator()<WeightFormat::kInt3>();
-    case WeightFormat::kInt2Min:
-      return f.template operator()<WeightFormat::kInt2Min>();
-  }
-  return cudaErrorInvalidValue;
 }
 
 }  // namespace

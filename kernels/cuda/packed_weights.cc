@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "base/check.h"
 #include "kernels/cuda/weight_tile.h"
@@ -148,6 +149,19 @@ int64_t TileBytes(DType dtype, int64_t rows, int64_t cols) {
          InfoOf(FormatOf(dtype)).tile_bytes();
 }
 
+void PackRows(const WeightView& view, int64_t begin, int64_t end, PackedWeights& packed) {
+  const FormatInfo info = InfoOf(packed.format);
+  CodedRow row;
+  for (int64_t n = begin; n < end; ++n) {
+    if (packed.format == WeightFormat::kHalf) {
+      PackFloatRow(view, n, packed.columns, packed);
+      continue;
+    }
+    ReadCodedRow(view, n, info.group, row);
+    PackCodedRow(info, row, n, packed.columns, packed);
+  }
+}
+
 }  // namespace
 
 WeightFormat FormatOf(DType dtype) {
@@ -184,7 +198,7 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
          Padded(rows, kPanelRows) * static_cast<int64_t>(sizeof(float));
 }
 
-PackedWeights PackWeights(const WeightView& view) {
+PackedWeights PackWeights(const WeightView& view, int32_t num_threads) {
   SLUICE_CHECK(view.source == nullptr, "a matrix of {} rows was not made", view.rows);
   PackedWeights packed;
   packed.format = FormatOf(view.dtype);
@@ -192,16 +206,15 @@ PackedWeights PackWeights(const WeightView& view) {
   packed.columns = static_cast<int32_t>(Padded(view.cols, kTileColumns));
   packed.tiles.resize(static_cast<size_t>(TileBytes(view.dtype, view.rows, view.cols)));
   packed.row_scale.assign(static_cast<size_t>(Padded(view.rows, kPanelRows)), 1);
-  const FormatInfo info = InfoOf(packed.format);
-  CodedRow row;
-  for (int64_t n = 0; n < view.rows; ++n) {
-    if (packed.format == WeightFormat::kHalf) {
-      PackFloatRow(view, n, packed.columns, packed);
-      continue;
-    }
-    ReadCodedRow(view, n, info.group, row);
-    PackCodedRow(info, row, n, packed.columns, packed);
+  // Rows of one panel share words, panels share nothing.
+  const int64_t each = Padded((view.rows + num_threads - 1) / num_threads, kPanelRows);
+  std::vector<std::thread> threads;
+  for (int64_t begin = each; begin < view.rows; begin += each) {
+    threads.emplace_back(
+        [&, begin] { PackRows(view, begin, std::min(begin + each, view.rows), packed); });
   }
+  PackRows(view, 0, std::min(each, view.rows), packed);
+  for (std::thread& thread : threads) thread.join();
   return packed;
 }
 

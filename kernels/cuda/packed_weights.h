@@ -21,7 +21,7 @@ struct PackedWeights {
 [[nodiscard]] WeightFormat FormatOf(DType dtype);
 // Bytes of `tiles` and `row_scale`.
 [[nodiscard]] int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);
-// Reads view.data; view.source must be null. Pure.
-[[nodiscard]] PackedWeights PackWeights(const WeightView& view);
+// Reads view.data; view.source must be null. The result does not depend on the threads.
+[[nodiscard]] PackedWeights PackWeights(const WeightView& view, int32_t num_threads = 1);
 
 }  // namespace sluice::cuda

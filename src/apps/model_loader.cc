@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,7 +18,6 @@
 #include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
 #include "executor/model_executor.h"
-#include "kernels/cpu/isa.h"
 #include "model/kv_cache.h"
 #include "model/linear_loader.h"
 #include "model/model_file.h"
@@ -30,28 +28,6 @@ namespace sluice {
 namespace {
 
 constexpr int32_t kKvBlockTokens = 16;
-
-// A number from a file of the kernel's; `fallback` if the file, the word or the number is not
-// there.
-int64_t ReadNumber(const char* file, std::string_view word, int64_t fallback) {
-  std::ifstream in(file);
-  for (std::string token; in >> token;) {
-    if (!word.empty() && token != word) continue;
-    if (!word.empty() && !(in >> token)) break;
-    int64_t value = 0;
-    const auto parsed = std::from_chars(token.data(), token.data() + token.size(), value);
-    return parsed.ec == std::errc() ? value : fallback;
-  }
-  return fallback;
-}
-
-// What the machine, or the container's memory limit, still gives.
-int64_t AvailableMemoryBytes() {
-  const int64_t machine = ReadNumber("/proc/meminfo", "MemAvailable:", 0) << 10;
-  const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max", "", INT64_MAX);
-  const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current", "", 0);
-  return std::min(machine, std::max<int64_t>(limit - used, 0));
-}
 
 // How many KV blocks, and how long a sequence may be: the settings, the model and the memory
 // together.
@@ -64,24 +40,21 @@ int64_t Mib(int64_t bytes) { return bytes >> 20; }
 
 // Memory for the KV cache beside the weights, the activations and the rotation tables, all of which
 // must fit into what there is.
-absl::StatusOr<int64_t> KvBytes(const Config& config, const ModelFile& model, int64_t len) {
-  const int64_t available = AvailableMemoryBytes();
-  const int64_t weights = LinearBytes(model.weights, ParseQuantisedType(config.quantize));
-  const int64_t activations =
-      Transformer::ActivationBytes(model.config, config.max_step_tokens, config.max_rows) +
-      len * model.config.rope.dim * static_cast<int64_t>(sizeof(float));
-  const int64_t left = available - weights - activations;
+absl::StatusOr<int64_t> KvBytes(const Config& config, const ModelFile& model, int64_t len,
+                                const Backend& backend) {
+  ASSIGN_OR_RETURN(const MemoryPlan plan, backend.PlanMemory(config, model, len));
   const int64_t wanted = config.kv_cache_mib << 20;
-  if (left <= 0 || wanted > left) {
+  if (plan.left() <= 0 || wanted > plan.left()) {
     return absl::ResourceExhaustedError(fmt::format(
         "{}: the model needs {} MiB for weights, {} MiB for activations and {} MiB for the KV "
         "cache; {} MiB of memory are available",
-        config.model, Mib(weights), Mib(activations), Mib(wanted), Mib(available)));
+        config.model, Mib(plan.weights), Mib(plan.step), Mib(wanted), Mib(plan.available)));
   }
-  return wanted > 0 ? wanted : std::min(available / 4, left);
+  return wanted > 0 ? wanted : plan.kv_most;
 }
 
-absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const Ops& ops) {
+absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const Backend& backend,
+                              const Ops& ops) {
   const ModelConfig& model = file.config;
   if (config.max_model_len > model.max_context) {
     return absl::InvalidArgumentError(fmt::format("max-model-len is {}; the model allows {}",
@@ -91,7 +64,7 @@ absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const
   const int64_t block_bytes = KvCache::BlockBytes(ops, model, kKvBlockTokens);
   const int64_t blocks_a_row = (wanted_len + kKvBlockTokens - 1) / kKvBlockTokens;
   const int64_t useful = blocks_a_row * config.max_rows;
-  ASSIGN_OR_RETURN(const int64_t bytes, KvBytes(config, file, wanted_len));
+  ASSIGN_OR_RETURN(const int64_t bytes, KvBytes(config, file, wanted_len, backend));
   const int64_t blocks = std::min({useful, bytes / block_bytes, int64_t{1} << 30});
   if (blocks < 1) {
     return absl::ResourceExhaustedError(
@@ -231,9 +204,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(
 
 absl::StatusOr<std::unique_ptr<ModelLoader>> ModelLoader::Create(const Config& config,
                                                                  const Clock* clock) {
-  ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(config.cpu_isa));
-  ASSIGN_OR_RETURN(std::shared_ptr<cpu::ThreadPool> threads, CreateCpuThreads(config.threads));
-  return std::unique_ptr<ModelLoader>(new ModelLoader(isa, std::move(threads), clock));
+  ASSIGN_OR_RETURN(std::unique_ptr<const Backend> backend, Backend::Create(config));
+  return std::unique_ptr<ModelLoader>(new ModelLoader(std::move(backend), clock));
 }
 
 std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const std::string& alias) {
@@ -254,7 +226,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   ASSIGN_OR_RETURN(const PlantedFault fault, ParseFault(config.plant_fault));
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
-  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, CreateCpuOps({.isa = isa_, .pool = threads_}));
+  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, backend_->CreateOps(config));
   const bool encoder = file->encoder.has_value();
   if (encoder && !config.embedding_pooling.empty()) {
     return absl::InvalidArgumentError(fmt::format(
@@ -262,7 +234,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
   }
   const std::optional<Pooling> pooling = PoolingOf(config, *file);
   ASSIGN_OR_RETURN(const KvPlan kv,
-                   encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *ops));
+                   encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *backend_, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
   model->info.max_model_len = kv.max_model_len;
   if (pooling.has_value()) {
@@ -299,8 +271,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
                                            *model->metrics, *clock_);
   Log(LogLevel::kInfo, "model_loaded",
       {{"model", model->info.name},
-       {"backend", "cpu"},
-       {"isa", CpuIsaName(isa_)},
+       {"backend", backend_->name()},
+       {"backend_reason", backend_->reason()},
+       {"isa", backend_->detail()},
        {"quantization", QuantisationOf(*file)},
        {"kv_blocks", kv.num_blocks},
        {"max_model_len", kv.max_model_len}});
@@ -309,8 +282,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
 
 VersionInfo ModelLoader::VersionWith(const ModelInfo& model) const {
   VersionInfo v{.version = SLUICE_VERSION,
-                .backend = "cpu",
-                .isa = std::string(CpuIsaName(isa_)),
+                .backend = backend_->name(),
+                .isa = backend_->detail(),
+                .backend_reason = backend_->reason(),
                 .model_hash = model.hash};
   const std::string all = fmt::format("{}|{}|{}|{}", v.version, v.backend, v.isa, v.model_hash);
   v.system_fingerprint = fmt::format("fp_{:016x}", XXH3_64bits(all.data(), all.size()));

@@ -1,4 +1,4 @@
-// From a model's settings to what serves it: the only place that names a backend.
+// From a model's settings to what serves it.
 #pragma once
 
 #include <memory>
@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "apps/backend.h"
 #include "base/clock.h"
 #include "base/mutex.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "metrics/metrics.h"
 #include "service/model_registry.h"
 #include "sluice/config.h"
@@ -33,13 +33,12 @@ class ModelLoader {
   [[nodiscard]] VersionInfo VersionWith(const ModelInfo& model) const;
 
  private:
-  ModelLoader(CpuIsa isa, std::shared_ptr<cpu::ThreadPool> threads, const Clock* clock)
-      : isa_(isa), threads_(std::move(threads)), clock_(clock) {}
+  ModelLoader(std::unique_ptr<const Backend> backend, const Clock* clock)
+      : backend_(std::move(backend)), clock_(clock) {}
   [[nodiscard]] std::unique_ptr<Metrics> MetricsOf(const std::string& name,
                                                    const std::string& alias);
 
-  const CpuIsa isa_;
-  const std::shared_ptr<cpu::ThreadPool> threads_;  // owners: this and the models' Ops
+  const std::unique_ptr<const Backend> backend_;
   const Clock* const clock_;
   Mutex mutex_;
   std::unique_ptr<Metrics> server_metrics_ ABSL_GUARDED_BY(mutex_);

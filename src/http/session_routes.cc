@@ -32,10 +32,12 @@ Response HealthResponse(const Health& health, bool good) {
 }
 
 Response VersionResponse(const VersionInfo& version) {
-  return Json(fmt::format(
-      R"({{"version":{},"backend":{},"isa":{},"model_hash":{},"system_fingerprint":{}}})",
-      JsonString(version.version), JsonString(version.backend), JsonString(version.isa),
-      JsonString(version.model_hash), JsonString(version.system_fingerprint)));
+  return Json(
+      fmt::format(R"({{"version":{},"backend":{},"backend_reason":{},"isa":{},"model_hash":{},)"
+                  R"("system_fingerprint":{}}})",
+                  JsonString(version.version), JsonString(version.backend),
+                  JsonString(version.backend_reason), JsonString(version.isa),
+                  JsonString(version.model_hash), JsonString(version.system_fingerprint)));
 }
 
 Response ModelResponse(const std::vector<ModelDescription>& models, std::string_view id) {

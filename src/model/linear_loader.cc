@@ -81,6 +81,26 @@ absl::StatusOr<Experts> LinearLoader::LoadExperts(std::span<const WeightView> pa
   return experts;
 }
 
+namespace {
+
+// Calls f(view, role) for every matrix but the embedding and the head.
+template <class F>
+void ForLayerMatrices(const WeightViews& weights, const F& f) {
+  for (const LayerViews& l : weights.layers) {
+    for (const WeightView* view : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.down,
+                                   &l.shared_gate, &l.shared_up, &l.shared_down}) {
+      f(*view, LinearRole::kPlain);
+    }
+    f(l.router, LinearRole::kRouter);
+    f(l.shared_router, LinearRole::kRouter);
+    for (const auto* experts : {&l.gate_experts, &l.up_experts, &l.down_experts}) {
+      for (const WeightView& view : *experts) f(view, LinearRole::kPlain);
+    }
+  }
+}
+
+}  // namespace
+
 int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
   int64_t bytes = 0;
   const auto add = [&](const WeightView& view, LinearRole role) {
@@ -88,16 +108,7 @@ int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
     const WeightView loaded{RoundedType(view, role, quantise), view.rows, view.cols, nullptr};
     bytes += loaded.rows * loaded.row_bytes();
   };
-  for (const LayerViews& l : weights.layers) {
-    for (const WeightView* view : {&l.q, &l.k, &l.v, &l.qkv, &l.o, &l.gate, &l.up, &l.down,
-                                   &l.shared_gate, &l.shared_up, &l.shared_down}) {
-      add(*view, LinearRole::kPlain);
-    }
-    add(l.router, LinearRole::kRouter);
-    for (const auto* experts : {&l.gate_experts, &l.up_experts, &l.down_experts}) {
-      for (const WeightView& view : *experts) add(view, LinearRole::kPlain);
-    }
-  }
+  ForLayerMatrices(weights, add);
   if (weights.head.data != nullptr) {
     add(weights.head, LinearRole::kHead);
     return bytes;
@@ -107,6 +118,22 @@ int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise) {
   const WeightView& table = weights.token_embd;
   if (RoundedType(table, LinearRole::kHead, quantise) != table.dtype) add(table, LinearRole::kHead);
   return bytes;
+}
+
+int64_t DeviceBytes(const WeightViews& weights, std::optional<DType> quantise,
+                    const std::function<int64_t(DType, int64_t, int64_t)>& bytes) {
+  int64_t sum = 0;
+  const auto add = [&](const WeightView& view, LinearRole role) {
+    if (view.data == nullptr) return;
+    sum += bytes(RoundedType(view, role, quantise), view.rows, view.cols);
+  };
+  ForLayerMatrices(weights, add);
+  add(weights.head, LinearRole::kHead);
+  const bool tied = weights.head.data == nullptr;
+  sum += bytes(tied ? RoundedType(weights.token_embd, LinearRole::kHead, quantise)
+                    : weights.token_embd.dtype,
+               weights.token_embd.rows, weights.token_embd.cols);
+  return sum;
 }
 
 }  // namespace sluice

@@ -62,5 +62,9 @@ class LinearLoader {
 // Bytes of all matrices once they are loaded, give or take what a backend's layout adds. The
 // embedding counts only where it is also the head: as a table it stays in its file.
 [[nodiscard]] int64_t LinearBytes(const WeightViews& weights, std::optional<DType> quantise);
+// The same for a backend that gives a matrix `bytes` of its own, whose tables are matrices too.
+[[nodiscard]] int64_t DeviceBytes(
+    const WeightViews& weights, std::optional<DType> quantise,
+    const std::function<int64_t(DType dtype, int64_t rows, int64_t cols)>& bytes);
 
 }  // namespace sluice

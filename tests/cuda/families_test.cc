@@ -45,11 +45,11 @@ TEST_P(CudaFamilies, GiveTheLogitsOfTransformers) {
 }
 
 TEST_P(CudaFamilies, LogitBitsDoNotDependOnChunksOrGraphs) {
-  const auto one = CreateCudaOps({});
+  const auto one = CreateCudaOps({.deterministic = true});
   ASSERT_TRUE(one.ok()) << one.status();
   const auto expected = LogitsInOneBatch(golden_, config(), views_, **one);
   for (const bool graphs : {false, true}) {
-    const auto ops = CreateCudaOps({.graphs = graphs});
+    const auto ops = CreateCudaOps({.graphs = graphs, .deterministic = true});
     ASSERT_TRUE(ops.ok()) << ops.status();
     EXPECT_EQ(LogitsInChunks(golden_, config(), views_, **ops), expected);
   }

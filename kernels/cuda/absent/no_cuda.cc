@@ -1,0 +1,21 @@
+// In place of the CUDA backend where a build has none.
+#include "kernels/cuda/cuda_ops.h"
+
+namespace sluice {
+
+absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
+  return absl::UnavailableError("this build has no CUDA backend");
+}
+
+absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& /*options*/) {
+  return FindCudaDevices().status();
+}
+
+int64_t CudaMatrixBytes(DType /*dtype*/, int64_t /*rows*/, int64_t /*cols*/) { return 0; }
+
+int64_t CudaStepBytes(int32_t /*max_step_tokens*/, int32_t /*max_rows*/, int64_t /*vocab*/,
+                      int64_t /*widest*/) {
+  return 0;
+}
+
+}  // namespace sluice

@@ -1,0 +1,157 @@
+// out[r,n] = sum_k W[n,k] x[r,k] (+ residual[r,n]) over packed weights, for many rows of x.
+//
+// Work: a block takes 128 outputs and 128 rows of x, a warp 32 outputs (2 panels) and 64 rows. Rows
+// of x come in tiles of 64 columns by asynchronous copies, kStages deep, into shared memory whose
+// 16-byte pieces are swizzled so that a fragment's loads meet no bank twice; a tile's weights go
+// from global memory to registers one tile ahead and are expanded there, once for 8 matrix
+// instructions. Bytes: the matrix once for each 128 rows, x once for each 128 outputs; 2 N K rows
+// FLOP. Bound by matrix instructions from about 128 rows on. Accumulation: f32, columns ascending
+// in the order of the matrix instruction; times the powers of two of both sides; residual last. Not
+// the order of linear.cu: which of the two runs depends on the number of rows, unless the backend
+// is deterministic.
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/matrix.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/weight_fragment.h"
+#include "kernels/cuda/with_format.h"
+
+namespace sluice::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kBlockOutputs = 128, kBlockRows = 128;
+constexpr int kWarpPanels = 2, kWarpRows = 64;
+constexpr int kWarpColumns = kWarpRows / 8;  // of 8 rows of x
+constexpr int kStages = 3;
+constexpr int kStageHalves = kBlockRows * kTileColumns;
+constexpr size_t kSharedBytes = sizeof(uint16_t) * kStages * kStageHalves;
+
+// Where piece `piece` (8 halves) of row `row` of a tile lies.
+SLUICE_DEVICE int32_t PieceAt(int32_t row, int32_t piece) {
+  return row * kTileColumns + (piece ^ (row & 1) << 2) * 8;
+}
+
+SLUICE_DEVICE void CopyX(const LinearArgs& args, int32_t first_row, int32_t tile, uint16_t* stage) {
+  SLUICE_UNROLL
+  for (int i = 0; i < kStageHalves / 8 / kThreads; ++i) {
+    const int32_t index = i * kThreads + static_cast<int32_t>(ThreadIndex().x);
+    const int32_t row = index / 8, piece = index % 8;
+    const bool there = first_row + row < args.num_x_rows;
+    const int64_t from = int64_t{there ? first_row + row : 0} * args.x.columns;
+    CopyAsync16(stage + PieceAt(row, piece), args.x.data + from + tile * kTileColumns + piece * 8,
+                there);
+  }
+}
+
+template <WeightFormat kFormat>
+SLUICE_DEVICE void MultiplyTile(const TileFragment<kFormat> (&weights)[kWarpPanels],
+                                const uint16_t* stage, int32_t warp_row,
+                                float (&sums)[kWarpPanels][kWarpColumns][4]) {
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  SLUICE_UNROLL
+  for (int b = 0; b < 2; ++b) {
+    uint32_t a[2][kWarpPanels][4];
+    SLUICE_UNROLL
+    for (int s = 0; s < 2; ++s) {
+      SLUICE_UNROLL
+      for (int p = 0; p < kWarpPanels; ++p) Expand<kFormat>(weights[p], 2 * b + s, a[s][p]);
+    }
+    SLUICE_UNROLL
+    for (int c = 0; c < kWarpColumns; ++c) {
+      const Words4 x = LoadWords4(stage + PieceAt(warp_row + 8 * c + lane / 4, b * 4 + lane % 4));
+      SLUICE_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        const uint32_t column[2] = {x.word[2 * s], x.word[2 * s + 1]};
+        SLUICE_UNROLL
+        for (int p = 0; p < kWarpPanels; ++p) MultiplyF16(a[s][p], column, sums[p][c]);
+      }
+    }
+  }
+}
+
+SLUICE_DEVICE void WriteSums(const LinearArgs& args, int32_t first_output, int32_t first_row,
+                             const float (&sums)[kWarpPanels][kWarpColumns][4]) {
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  SLUICE_UNROLL
+  for (int c = 0; c < kWarpColumns; ++c) {
+    SLUICE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int32_t row = first_row + 8 * c + lane % 4 * 2 + i % 2;
+      if (row >= args.num_x_rows) continue;
+      SLUICE_UNROLL
+      for (int p = 0; p < kWarpPanels; ++p) {
+        const int32_t output = first_output + p * kPanelRows + lane / 4 + i / 2 * 8;
+        if (output >= args.rows) continue;
+        float sum = sums[p][c][i] * args.row_scale[output] * args.x.scale[row];
+        if (args.residual != nullptr)
+          sum += args.residual[int64_t{row} * args.residual_stride + output];
+        args.out[int64_t{row} * args.out_stride + output] = sum;
+      }
+    }
+  }
+}
+
+template <WeightFormat kFormat>
+SLUICE_KERNEL(kThreads)
+LinearTiledKernel(LinearArgs args) {
+  SLUICE_DYNAMIC_SHARED(shared);
+  auto* stages = reinterpret_cast<uint16_t*>(shared);
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
+  // Blocks that are near each other in time share rows of x and panels.
+  const int32_t first_row = static_cast<int32_t>(BlockIndex().x) * kBlockRows;
+  const int32_t warp_row = warp % 2 * kWarpRows;
+  const int32_t first_output =
+      static_cast<int32_t>(BlockIndex().y) * kBlockOutputs + warp / 2 * kWarpPanels * kPanelRows;
+  const int32_t num_tiles = args.columns / kTileColumns;
+  const int32_t num_panels = (args.rows + kPanelRows - 1) / kPanelRows;
+  const int64_t panel_bytes = int64_t{num_tiles} * InfoOf(kFormat).tile_bytes();
+  const uint8_t* panels[kWarpPanels];
+  SLUICE_UNROLL
+  for (int p = 0; p < kWarpPanels; ++p) {
+    // Panels that are not there: the last one again.
+    const int32_t panel = first_output / kPanelRows + p;
+    panels[p] = args.weights + (panel < num_panels ? panel : num_panels - 1) * panel_bytes;
+  }
+  SLUICE_UNROLL
+  for (int s = 0; s < kStages - 1; ++s) {
+    if (s < num_tiles) CopyX(args, first_row, s, stages + s * kStageHalves);
+    EndCopies();
+  }
+  float sums[kWarpPanels][kWarpColumns][4] = {};
+  TileFragment<kFormat> next[kWarpPanels];
+  SLUICE_UNROLL
+  for (int p = 0; p < kWarpPanels; ++p) LoadTile<kFormat>(panels[p], num_tiles, 0, lane, next[p]);
+  for (int32_t tile = 0; tile < num_tiles; ++tile) {
+    TileFragment<kFormat> weights[kWarpPanels];
+    SLUICE_UNROLL
+    for (int p = 0; p < kWarpPanels; ++p) {
+      weights[p] = next[p];
+      if (tile + 1 < num_tiles) LoadTile<kFormat>(panels[p], num_tiles, tile + 1, lane, next[p]);
+    }
+    WaitForCopies<kStages - 2>();
+    SyncBlock();  // the tile is there for all, and all are done with the one before
+    const int32_t ahead = tile + kStages - 1;
+    if (ahead < num_tiles) CopyX(args, first_row, ahead, stages + ahead % kStages * kStageHalves);
+    EndCopies();
+    MultiplyTile<kFormat>(weights, stages + tile % kStages * kStageHalves, warp_row, sums);
+  }
+  WaitForCopies<0>();
+  WriteSums(args, first_output, first_row + warp_row, sums);
+}
+
+}  // namespace
+
+cudaError_t LinearTiled(const LinearArgs& args, cudaStream_t stream) {
+  const LaunchShape shape{
+      .grid_x = static_cast<uint32_t>((args.num_x_rows + kBlockRows - 1) / kBlockRows),
+      .grid_y = static_cast<uint32_t>((args.rows + kBlockOutputs - 1) / kBlockOutputs),
+      .threads = kThreads,
+      .shared_bytes = kSharedBytes};
+  return WithFormat(args.format, [&]<WeightFormat kFormat>() {
+    return Launch("linear_tiled", &LinearTiledKernel<kFormat>, shape, stream, args);
+  });
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,36 @@
+// From a format that is known when a step runs to one that a kernel is compiled for.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/kernels.h"
+
+namespace sluice::cuda {
+
+// Calls f.template operator()<format>() for the format that there is.
+template <class F>
+cudaError_t WithFormat(WeightFormat format, const F& f) {
+  switch (format) {
+    case WeightFormat::kHalf:
+      return f.template operator()<WeightFormat::kHalf>();
+    case WeightFormat::kInt8:
+      return f.template operator()<WeightFormat::kInt8>();
+    case WeightFormat::kInt4:
+      return f.template operator()<WeightFormat::kInt4>();
+    case WeightFormat::kInt4Min:
+      return f.template operator()<WeightFormat::kInt4Min>();
+    case WeightFormat::kInt5:
+      return f.template operator()<WeightFormat::kInt5>();
+    case WeightFormat::kInt5Min:
+      return f.template operator()<WeightFormat::kInt5Min>();
+    case WeightFormat::kInt6:
+      return f.template operator()<WeightFormat::kInt6>();
+    case WeightFormat::kInt3:
+      return f.template operator()<WeightFormat::kInt3>();
+    case WeightFormat::kInt2Min:
+      return f.template operator()<WeightFormat::kInt2Min>();
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace sluice::cuda

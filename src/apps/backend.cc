@@ -1,0 +1,136 @@
+#include "apps/backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "model/linear_loader.h"
+#include "model/quantise.h"
+#include "model/transformer.h"
+
+namespace sluice {
+namespace {
+
+// A number from a file of the kernel's; `fallback` if the file, the word or the number is not
+// there.
+int64_t ReadNumber(const char* file, std::string_view word, int64_t fallback) {
+  std::ifstream in(file);
+  for (std::string token; in >> token;) {
+    if (!word.empty() && token != word) continue;
+    if (!word.empty() && !(in >> token)) break;
+    int64_t value = 0;
+    const auto parsed = std::from_chars(token.data(), token.data() + token.size(), value);
+    return parsed.ec == std::errc() ? value : fallback;
+  }
+  return fallback;
+}
+
+int64_t TensorBytes(const Config& config, const ModelFile& model, int64_t max_len) {
+  return Transformer::ActivationBytes(model.config, config.max_step_tokens, config.max_rows) +
+         max_len * model.config.rope.dim * static_cast<int64_t>(sizeof(float));
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(CpuIsa isa, std::shared_ptr<cpu::ThreadPool> threads, std::string reason)
+      : Backend("cpu", std::string(CpuIsaName(isa)), std::move(reason)),
+        isa_(isa),
+        threads_(std::move(threads)) {}
+
+  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& /*model*/) const override {
+    return CreateCpuOps({.isa = isa_, .pool = threads_});
+  }
+  absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
+                                        int64_t max_len) const override {
+    MemoryPlan plan{.available = AvailableMemoryBytes(),
+                    .weights = LinearBytes(model.weights, ParseQuantisedType(config.quantize)),
+                    .step = TensorBytes(config, model, max_len)};
+    plan.kv_most = std::min(plan.available / 4, plan.left());
+    return plan;
+  }
+
+ private:
+  const CpuIsa isa_;
+  const std::shared_ptr<cpu::ThreadPool> threads_;  // owners: this and the models' Ops
+};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(const CudaDevice& device, bool deterministic, std::string reason)
+      : Backend("cuda",
+                fmt::format("{} sm_{}{}{}", device.name, device.major, device.minor,
+                            deterministic ? " deterministic" : ""),
+                std::move(reason)),
+        device_(device.index),
+        deterministic_(deterministic) {}
+
+  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const override {
+    return CreateCudaOps({.device = device_,
+                          .max_step_tokens = model.max_step_tokens,
+                          .deterministic = deterministic_});
+  }
+  absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
+                                        int64_t max_len) const override {
+    ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, FindCudaDevices());
+    const auto device = std::ranges::find(devices, device_, &CudaDevice::index);
+    if (device == devices.end())
+      return absl::UnavailableError(fmt::format("CUDA device {} is gone", device_));
+    const ModelConfig& c = model.config;
+    const int64_t widest = std::max<int64_t>({c.model_dim, c.q_cols(), c.ffn_dim}) + 64;
+    const int64_t choices = std::max(c.moe.num_used, 1);
+    const auto used = device->total_bytes - device->free_bytes;
+    const auto budget =
+        static_cast<int64_t>(static_cast<double>(device->total_bytes) * config.gpu_memory_fraction);
+    MemoryPlan plan{
+        .available = budget - used,
+        .weights = DeviceBytes(model.weights, ParseQuantisedType(config.quantize), CudaMatrixBytes),
+        .step =
+            TensorBytes(config, model, max_len) +
+            CudaStepBytes(config.max_step_tokens, config.max_rows, c.vocab_size, widest * choices)};
+    plan.kv_most = plan.left();
+    return plan;
+  }
+
+ private:
+  const int32_t device_;
+  const bool deterministic_;
+};
+
+}  // namespace
+
+int64_t AvailableMemoryBytes() {
+  const int64_t machine = ReadNumber("/proc/meminfo", "MemAvailable:", 0) << 10;
+  const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max", "", INT64_MAX);
+  const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current", "", 0);
+  return std::min(machine, std::max<int64_t>(limit - used, 0));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(const Config& config) {
+  std::string reason = "backend is cpu";
+  if (config.backend != "cpu") {
+    const absl::StatusOr<std::vector<CudaDevice>> devices = FindCudaDevices();
+    if (devices.ok()) {
+      for (const CudaDevice& device : *devices) {
+        if (device.index != config.gpu_device) continue;
+        reason = config.backend == "cuda" ? "backend is cuda" : "there is a usable CUDA device";
+        return std::make_unique<CudaBackend>(device, config.deterministic, reason);
+      }
+      return absl::InvalidArgumentError(fmt::format("gpu-device is {}; there are {} usable ones",
+                                                    config.gpu_device, devices->size()));
+    }
+    if (config.backend == "cuda") {
+      return absl::UnavailableError(
+          fmt::format("backend is cuda: {}", std::string(devices.status().message())));
+    }
+    reason = fmt::format("no CUDA: {}", std::string(devices.status().message()));
+  }
+  ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(config.cpu_isa));
+  ASSIGN_OR_RETURN(std::shared_ptr<cpu::ThreadPool> threads, CreateCpuThreads(config.threads));
+  return std::make_unique<CpuBackend>(isa, std::move(threads), std::move(reason));
+}
+
+}  // namespace sluice

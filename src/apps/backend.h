@@ -1,0 +1,51 @@
+// Where a server's models run: picked once, for all of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "model/model_file.h"
+#include "sluice/config.h"
+
+namespace sluice {
+
+// Memory that a model may take, and what it needs besides its KV cache; all in bytes.
+struct MemoryPlan {
+  int64_t available = 0, weights = 0, step = 0;
+  int64_t kv_most = 0;  // what the KV cache gets where nobody says
+  [[nodiscard]] int64_t left() const { return available - weights - step; }
+};
+
+// Immutable; thread-safe.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Errors: what is wrong with the settings; Unavailable, with the reason, for a backend that was
+  // asked for and cannot run.
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(const Config& config);
+
+  [[nodiscard]] const std::string& name() const { return name_; }      // "cpu" or "cuda"
+  [[nodiscard]] const std::string& detail() const { return detail_; }  // ISA or device
+  [[nodiscard]] const std::string& reason() const { return reason_; }  // why this one
+
+  virtual absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const = 0;
+  // For a decoder whose sequences have up to `max_len` positions.
+  virtual absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
+                                                int64_t max_len) const = 0;
+
+ protected:
+  Backend(std::string name, std::string detail, std::string reason)
+      : name_(std::move(name)), detail_(std::move(detail)), reason_(std::move(reason)) {}
+
+ private:
+  const std::string name_, detail_, reason_;
+};
+
+// What the machine, or the container's memory limit, still gives.
+[[nodiscard]] int64_t AvailableMemoryBytes();
+
+}  // namespace sluice

@@ -1,0 +1,131 @@
+// What the CUDA backend says of devices, memory and errors, on emulated devices.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/simt/runtime.h"
+#include "tests/model/logit_golden.h"
+#include "tests/model/run_step.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(CudaDevices, AreThoseWithTensorCoresForF16) {
+  simt::SetDevices({{.name = "Old", .major = 7, .minor = 5}, {.name = "New", .major = 8}});
+  const auto devices = FindCudaDevices();
+  ASSERT_TRUE(devices.ok()) << devices.status();
+  ASSERT_EQ(devices->size(), 1U);
+  EXPECT_EQ((*devices)[0].index, 1);
+  EXPECT_EQ((*devices)[0].name, "New");
+  EXPECT_EQ(CreateCudaOps({.device = 0}).status().message(),
+            "device is 0; there are 1 usable ones");
+  EXPECT_TRUE(CreateCudaOps({.device = 1}).ok());
+}
+
+TEST(CudaDevices, AreRefusedWithTheReason) {
+  simt::SetDevices({});
+  EXPECT_EQ(FindCudaDevices().status().message(), "no CUDA device");
+  simt::SetDevices({{.name = "Old", .major = 7, .minor = 5}});
+  EXPECT_EQ(FindCudaDevices().status().message(), "Old has compute capability 7.5; 8.0 is needed");
+  EXPECT_EQ(CreateCudaOps({}).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(CudaMemory, RunsOutWithTheArithmetic) {
+  simt::SetDevices({{.memory_bytes = size_t{64} << 20}});
+  const auto ops = CreateCudaOps({});
+  ASSERT_TRUE(ops.ok()) << ops.status();
+  ASSERT_TRUE((*ops)->Allocate(int64_t{32} << 20).ok());
+  const absl::Status status = (*ops)->Allocate(int64_t{48} << 20).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no 49 MiB of device memory: "));
+}
+
+class CudaErrors : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    simt::SetDevices({simt::DeviceModel{}});
+    auto folder = HfFolder::Open(GoldenFolder("families/llama"));
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    folder_ = *std::move(folder);
+    const ModelConfig& config = folder_->config().config;
+    const auto views = FindWeights(folder_->tensors(), config);
+    ASSERT_TRUE(views.ok()) << views.status();
+    auto ops = CreateCudaOps({});
+    ASSERT_TRUE(ops.ok()) << ops.status();
+    ops_ = *std::move(ops);
+    auto transformer = Transformer::Create(config, *views, {8, 2, 32, 16, 4}, *ops_);
+    ASSERT_TRUE(transformer.ok()) << transformer.status();
+    transformer_ = *std::move(transformer);
+  }
+
+  // One step of one token.
+  absl::Status Step() {
+    const int32_t zero[] = {0, 0}, ends[] = {0, 1}, one[] = {1};
+    const BatchView batch{.num_tokens = 1,
+                          .num_rows = 1,
+                          .tokens = one,
+                          .positions = zero,
+                          .row_begin = ends,
+                          .context_len = one,
+                          .blocks = zero,
+                          .block_begin = ends,
+                          .slots = zero,
+                          .num_outputs = 1,
+                          .output_rows = zero};
+    ops_->BeginStep(batch);
+    const Tensor logits = transformer_->Forward(batch);
+    std::vector<float> values(static_cast<size_t>(logits.cols));
+    ops_->Read(logits, values.data());
+    return ops_->Finish();
+  }
+
+  std::unique_ptr<HfFolder> folder_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Transformer> transformer_;
+};
+
+TEST_F(CudaErrors, OfAKernelIsTheStepsAndStays) {
+  ASSERT_TRUE(Step().ok());
+  simt::InjectFault({.at = "attention", .error = cudaErrorLaunchFailure});
+  const absl::Status status = Step();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("cudaErrorLaunchFailure"));
+  EXPECT_EQ(Step().code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(CudaErrors, OfTheDevicesMemoryIsNamed) {
+  ASSERT_TRUE(Step().ok());
+  simt::InjectFault({.at = "linear", .error = cudaErrorECCUncorrectable});
+  EXPECT_THAT(std::string(Step().message()), HasSubstr("cudaErrorECCUncorrectable"));
+}
+
+TEST_F(CudaErrors, DoNotStopTheOtherStepInFlightFromBeingFinished) {
+  const int32_t zero[] = {0, 0}, ends[] = {0, 1}, one[] = {1};
+  const BatchView batch{.num_tokens = 1,
+                        .num_rows = 1,
+                        .tokens = one,
+                        .positions = zero,
+                        .row_begin = ends,
+                        .context_len = one,
+                        .blocks = zero,
+                        .block_begin = ends,
+                        .slots = zero,
+                        .num_outputs = 1,
+                        .output_rows = zero};
+  simt::InjectFault({.at = "cudaMemcpyAsync", .error = cudaErrorInvalidValue});
+  ops_->BeginStep(batch);
+  (void)transformer_->Forward(batch);
+  ops_->BeginStep(batch);
+  (void)transformer_->Forward(batch);
+  EXPECT_THAT(std::string(ops_->Finish().message()), HasSubstr("cudaErrorInvalidValue"));
+  EXPECT_TRUE(ops_->Finish().ok());
+}
+
+}  // namespace
+}  // namespace sluice
