@@ -60,6 +60,17 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options
       fmt::format("device is {}; there are {} usable ones", options.device, devices.size()));
 }
 
+absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t device) {
+  char bus[32] = {};
+  RETURN_IF_ERROR(
+      cuda::ToStatus(cudaDeviceGetPCIBusId(bus, sizeof bus, device), "cudaDeviceGetPCIBusId"));
+  ASSIGN_OR_RETURN(std::unique_ptr<cuda::DeviceMonitor> monitor, cuda::DeviceMonitor::Open(bus));
+  // Owners: the copies of the reader.
+  return [monitor = std::shared_ptr<cuda::DeviceMonitor>(std::move(monitor))] {
+    return monitor->Read();
+  };
+}
+
 int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols) {
   return cuda::PackedBytes(dtype, rows, cols);
 }

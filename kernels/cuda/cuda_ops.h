@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/cuda/nvml.h"
 #include "kernels/ops.h"
 
 namespace sluice {
@@ -49,6 +50,11 @@ inline constexpr int32_t kLeastComputeCapability = 8;  // major: Ampere
 // The devices that kernels run on. Errors: Unavailable that says why there is none, in one
 // sentence.
 absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices();
+
+// Asks the driver for a device's health: some milliseconds. One thread at a time.
+using CudaHealthReader = std::function<cuda::DeviceHealth()>;
+// Errors: NotFound or Unavailable, with the reason, where the driver's library does not tell.
+absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t device);
 
 // Bytes of device memory that a matrix takes.
 [[nodiscard]] int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols);

@@ -205,7 +205,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(
 absl::StatusOr<std::unique_ptr<ModelLoader>> ModelLoader::Create(const Config& config,
                                                                  const Clock* clock) {
   ASSIGN_OR_RETURN(std::unique_ptr<const Backend> backend, Backend::Create(config));
-  return std::unique_ptr<ModelLoader>(new ModelLoader(std::move(backend), clock));
+  return std::unique_ptr<ModelLoader>(
+      new ModelLoader(std::move(backend), config.gpu_device, clock));
 }
 
 std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const std::string& alias) {
@@ -213,6 +214,15 @@ std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const s
   if (page_ == nullptr) {
     server_metrics_ = std::make_unique<Metrics>(name, alias);
     page_ = server_metrics_->ForModel(name);
+    if (backend_->name() == "cuda") {
+      absl::StatusOr<CudaHealthReader> reader = WatchCudaDevice(gpu_device_);
+      if (reader.ok()) {
+        watch_ = std::make_unique<DeviceWatch>(gpu_device_, *std::move(reader), page_.get());
+      } else {
+        Log(LogLevel::kWarn, "device_not_watched",
+            {{"reason", std::string(reader.status().message())}});
+      }
+    }
   }
   return page_->ForModel(name);
 }

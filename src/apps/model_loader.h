@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "apps/backend.h"
+#include "apps/device_watch.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "metrics/metrics.h"
@@ -33,16 +34,18 @@ class ModelLoader {
   [[nodiscard]] VersionInfo VersionWith(const ModelInfo& model) const;
 
  private:
-  ModelLoader(std::unique_ptr<const Backend> backend, const Clock* clock)
-      : backend_(std::move(backend)), clock_(clock) {}
+  ModelLoader(std::unique_ptr<const Backend> backend, int gpu_device, const Clock* clock)
+      : backend_(std::move(backend)), gpu_device_(gpu_device), clock_(clock) {}
   [[nodiscard]] std::unique_ptr<Metrics> MetricsOf(const std::string& name,
                                                    const std::string& alias);
 
   const std::unique_ptr<const Backend> backend_;
+  const int gpu_device_;
   const Clock* const clock_;
   Mutex mutex_;
   std::unique_ptr<Metrics> server_metrics_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<Metrics> page_ ABSL_GUARDED_BY(mutex_);  // what later models join
+  std::unique_ptr<Metrics> page_ ABSL_GUARDED_BY(mutex_);       // what later models join
+  std::unique_ptr<DeviceWatch> watch_ ABSL_GUARDED_BY(mutex_);  // writes to page_
 };
 
 }  // namespace sluice

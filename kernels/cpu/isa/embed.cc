@@ -5,9 +5,9 @@
 // file_blocks.h: the products are exact, so each value is rounded to f32 once.
 // Work: items are tokens, or output rows. Bytes: T * (4 D + the table row's bytes).
 // Bound by the cache misses of the table rows.
-#include "kernels/file_blocks.h"
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
+#include "kernels/file_blocks.h"
 
 namespace sluice::cpu::SLUICE_ISA {
 namespace {

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "kernels/file_blocks.h"
 #include "kernels/cpu/isa/form.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/cpu/packing.h"
+#include "kernels/file_blocks.h"
 
 namespace sluice::cpu::SLUICE_ISA {
 

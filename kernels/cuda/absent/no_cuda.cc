@@ -11,6 +11,10 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& /*optio
   return FindCudaDevices().status();
 }
 
+absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t /*device*/) {
+  return FindCudaDevices().status();
+}
+
 int64_t CudaMatrixBytes(DType /*dtype*/, int64_t /*rows*/, int64_t /*cols*/) { return 0; }
 
 int64_t CudaStepBytes(int32_t /*max_step_tokens*/, int32_t /*max_rows*/, int64_t /*vocab*/,
