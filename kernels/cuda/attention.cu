@@ -336,7 +336,7 @@ SLUICE_DEVICE void WriteElement(const AttentionArgs& args, int32_t token, int32_
 }
 
 template <int kDim, int kMTiles>
-SLUICE_KERNEL(kThreads)
+SLUICE_KERNEL(kThreads, 2)
 AttentionKernel(AttentionArgs args) {
   using S = Shape<kDim, kMTiles>;
   SLUICE_DYNAMIC_SHARED(shared);
@@ -395,7 +395,6 @@ AttentionKernel(AttentionArgs args) {
     Clear<kDim, kMTiles>(part);
     ++partition;
   }
-  WaitForCopies<0>();
   if (!block.is_split()) {
     ForElements<kDim, kMTiles>(
         args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {

@@ -11,7 +11,8 @@
 #if defined(__CUDACC__)
 
 #define SLUICE_DEVICE __device__ __forceinline__
-#define SLUICE_KERNEL(threads) static __global__ __launch_bounds__(threads) void
+// SLUICE_KERNEL(threads of a block[, blocks that a multiprocessor should hold])
+#define SLUICE_KERNEL(...) static __global__ __launch_bounds__(__VA_ARGS__) void
 #define SLUICE_UNROLL _Pragma("unroll")
 // A variable of the block: SLUICE_SHARED(float, partial, [32]).
 #define SLUICE_SHARED(type, name, extent) __shared__ __align__(16) type name extent
@@ -137,7 +138,7 @@ SLUICE_DEVICE float GroupMax(float value) {
 #include "kernels/simt/grid.h"
 
 #define SLUICE_DEVICE inline
-#define SLUICE_KERNEL(threads) static void
+#define SLUICE_KERNEL(...) static void
 #define SLUICE_UNROLL
 #define SLUICE_SHARED(type, name, extent)                                                       \
   using name##_type = std::remove_reference_t<decltype(*static_cast<type(*) extent>(nullptr))>; \

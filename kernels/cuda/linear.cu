@@ -112,7 +112,7 @@ SLUICE_DEVICE void Finish(const LinearArgs& args, const float* row_scale, int32_
 }
 
 template <WeightFormat kFormat, int kTokens, int kPanels>
-SLUICE_KERNEL(kThreads)
+SLUICE_KERNEL(kThreads, 2)
 LinearKernel(LinearArgs args) {
   constexpr int kStride = BlockShape<kTokens, kPanels>::kStride;
   SLUICE_SHARED(float, shared, [kWarps * kTokens * kStride]);

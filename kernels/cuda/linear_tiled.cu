@@ -137,7 +137,6 @@ LinearTiledKernel(LinearArgs args) {
     EndCopies();
     MultiplyTile<kFormat>(weights, stages + tile % kStages * kStageHalves, warp_row, sums);
   }
-  WaitForCopies<0>();
   WriteSums(args, first_output, first_row + warp_row, sums);
 }
 

@@ -23,6 +23,7 @@ SLUICE_DEVICE float BlockSum(float value, float* warps) {
   SyncBlock();
   return total;
 }
+// The same, but `warps` is free after the next barrier only.
 SLUICE_DEVICE float BlockMax(float value, float* warps) {
   const uint32_t thread = ThreadIndex().x;
   const float top = GroupMax<32>(value);
@@ -30,7 +31,6 @@ SLUICE_DEVICE float BlockMax(float value, float* warps) {
   SyncBlock();
   float total = warps[0];
   for (uint32_t w = 1; w < kRowThreads / 32; ++w) total = Larger(total, warps[w]);
-  SyncBlock();
   return total;
 }
 

@@ -124,9 +124,7 @@ SLUICE_DEVICE uint64_t TotalWeight(const RowView& row, const Candidates& c, Shar
   }
   AtomicAdd(&shared.sum, sum);
   SyncBlock();
-  sum = shared.sum;
-  SyncBlock();
-  return sum;
+  return shared.sum;  // until the next one, which comes after other barriers
 }
 
 // The digit at which `enough` is reached, from 255 down or from 0 up; what is left of `enough` for
@@ -260,7 +258,7 @@ SLUICE_DEVICE int32_t FirstAllowed(const RowView& row, const int32_t* stops, boo
   return 0;
 }
 
-SLUICE_KERNEL(kThreads)
+SLUICE_KERNEL(kThreads, 2)
 SampleKernel(SlotTable table, DeviceBatch batch, Tensor logits, float* scratch, SampleOut* outs) {
   SLUICE_SHARED(Shared, shared, [1]);
   const auto thread = static_cast<int32_t>(ThreadIndex().x);

@@ -9,6 +9,8 @@
 
 #include "kernels/cuda/packed_weights.h"
 #include "tests/cuda/device_fixture.h"
+#include "tests/kernels/reference.h"
+#include "tests/kernels/weight_bytes.h"
 
 namespace sluice::cuda {
 namespace {
@@ -90,7 +92,7 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
     const std::vector<uint8_t> file = File(dtype, kN, kK);
     const DeviceMatrix matrix(
         PackWeights({.dtype = dtype, .rows = kN, .cols = kK, .data = file.data()}));
-    for (const int rows : {1, 9, 17, 40}) {
+    for (const int rows : {1, 9, 17, 40, 130}) {
       const DeviceHalves x(rows, kK, X);
       const DeviceTensor residual(rows, kN, Rest);
       const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(rows) * kStride, -77));
@@ -101,7 +103,8 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
       args.residual_stride = residual.tensor().stride;
       args.out = out.data();
       args.out_stride = kStride;
-      ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+      // Whole numbers: both orders of sums give the same.
+      ASSERT_EQ(rows > 17 ? LinearTiled(args, nullptr) : LinearRows(args, nullptr), cudaSuccess);
       const std::vector<float> got = out.Read();
       for (int r = 0; r < rows; ++r) {
         for (int n = 0; n < kStride; ++n) {
@@ -111,6 +114,37 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
               << GetDTypeInfo(dtype).name << ", " << rows << " rows: " << r << ", " << n;
         }
       }
+    }
+  }
+}
+
+// Random bytes of every type against the file format's own numbers in double. What differs: f16
+// scales and numbers on the device, 2^-11 each; x is exact.
+TEST_P(LinearKernels, EveryFileTypeGivesTheProductsOfItsNumbers) {
+  constexpr int kN = 24, kK = 512, kRows = 3;
+  std::vector<float> values;
+  for (int r = 0; r < kRows; ++r) {
+    for (int k = 0; k < kK; ++k) values.push_back(X(r, k));
+  }
+  const Tensor host{values.data(), kRows, kK, kK};
+  for (int type = 0; type <= static_cast<int>(DType::kIq4Nl); ++type) {
+    const RandomWeights weights(static_cast<DType>(type), kN, kK, 7);
+    const DeviceMatrix matrix(PackWeights(weights.view));
+    const DeviceHalves x(kRows, kK, X);
+    const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(kRows) * kN, -77));
+    LinearArgs args = matrix.args;
+    args.x = x.halves();
+    args.num_x_rows = kRows;
+    args.out = out.data();
+    args.out_stride = kN;
+    ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+    const std::vector<float> got = out.Read();
+    const WeightView parts[] = {weights.view};
+    const std::vector<double> expected = reference::MatMul(host, parts);
+    const std::vector<double> magnitude = weights.Magnitude(host);
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(got[i], expected[i], magnitude[i] * 0x1p-10)
+          << GetDTypeInfo(static_cast<DType>(type)).name << ", " << i;
     }
   }
 }
