@@ -362,13 +362,21 @@ void CudaBackend::AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) {
           [&] { return cuda::AddGated(Bucketed(x), gate, residual, Bucketed(out), stream_); });
 }
 
+bool CudaBackend::GrowUpdates(int64_t bytes) {
+  if (bytes <= update_memory_.size()) return true;
+  if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return false;
+  absl::Status status = update_memory_.Reserve(bytes);
+  if (status.ok()) return true;
+  Fail(std::move(status));
+  return false;
+}
+
 void CudaBackend::AddPositions(Vector positions, Vector types, std::span<const int32_t> token_types,
                                Tensor x) {
   SLUICE_CHECK(static_cast<int32_t>(token_types.size()) == x.rows && x.rows == batch_.num_tokens,
                "{} {}", token_types.size(), x.rows);
   const auto bytes = static_cast<int64_t>(token_types.size_bytes());
-  if (absl::Status status = update_memory_.Reserve(bytes); !status.ok())
-    return Fail(std::move(status));
+  if (!GrowUpdates(bytes)) return;
   UploadTo(update_memory_.data(), token_types.data(), bytes);
   const AddPositionsArgs args{positions.data, types.data,
                               reinterpret_cast<const int32_t*>(update_memory_.data()),
@@ -411,9 +419,7 @@ void CudaBackend::Sample(Tensor logits, std::span<const int32_t> num_output_toke
   if (!updates_.empty()) {
     const int64_t bytes = bytes_of(updates_) + bytes_of(update_bias_) + bytes_of(update_stops_) +
                           bytes_of(update_history_);
-    if (bytes > update_memory_.size()) Check(cudaStreamSynchronize(stream_), "growing");
-    if (absl::Status status = update_memory_.Reserve(bytes); !status.ok())
-      return Fail(std::move(status));
+    if (!GrowUpdates(bytes)) return;
     uint8_t* at = update_memory_.data();
     const auto upload = [&](const auto& v) {
       using T = std::remove_cvref_t<decltype(v[0])>;

@@ -148,6 +148,9 @@ class CudaBackend final : public Ops {
   void UploadTo(void* to, const void* data, int64_t bytes);
   void ChooseMode(const BatchView& batch);
   void EndCapture();
+  void DropGraphs();
+  // Grows what the stream may still be reading.
+  bool GrowUpdates(int64_t bytes);
   void PlanShape(ShapePlan& shape, const BatchView& batch);
   const AttentionPlanView& PlanOf(const AttentionShape& shape);
   void RecordDone();

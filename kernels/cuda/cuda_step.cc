@@ -69,7 +69,7 @@ absl::Status CudaBackend::ReserveHalves(int64_t rows) {
   if (elements <= halves_memory_.size() && rows <= halves_scale_.size()) return absl::OkStatus();
   RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
   halves_of_ = nullptr;
-  graphs_.clear();
+  DropGraphs();
   RETURN_IF_ERROR(halves_memory_.Reserve(elements));
   return halves_scale_.Reserve(rows);
 }
@@ -81,7 +81,7 @@ absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
   const int64_t blocks = batch.block_begin[batch.num_rows];
   if (tokens > max_tokens_ || rows > max_plan_rows_ || blocks > max_blocks_) {
     RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
-    graphs_.clear();
+    DropGraphs();
     max_tokens_ = std::max(max_tokens_, tokens);
     max_plan_rows_ = std::max(max_plan_rows_, rows);
     while (max_blocks_ < blocks) max_blocks_ = std::max<int64_t>(2 * max_blocks_, 1024);
@@ -202,14 +202,22 @@ void CudaBackend::ChooseMode(const BatchView& batch) {
   }
 }
 
+// Their launches hold addresses that are about to change. Nothing of them is under way.
+void CudaBackend::DropGraphs() {
+  for (const auto& [key, graph] : graphs_)
+    Check(cudaGraphExecDestroy(graph.exec), "dropping graphs");
+  graphs_.clear();
+}
+
 void CudaBackend::EndCapture() {
   mode_ = Mode::kPlain;
   cudaGraph_t graph = nullptr;
   if (!Check(cudaStreamEndCapture(stream_, &graph), "capturing a step's graph")) return;
   Graph made;
-  const bool ok = Check(cudaGraphInstantiate(&made.exec, graph, 0), "making a step's graph");
+  const bool ok = step().status.ok() &&
+                  Check(cudaGraphInstantiate(&made.exec, graph, 0), "making a step's graph");
   cudaGraphDestroy(graph);
-  if (!ok || !step().status.ok()) return;
+  if (!ok) return;
   Check(cudaGraphLaunch(made.exec, stream_), "launching a step's graph");
   graphs_.emplace(graph_key_, made);
 }
@@ -231,7 +239,7 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
   if (attention_used_ + bytes > attention_memory_.size() || partial_floats > partials_.size()) {
     // Grows, and every shape's place may change: their graphs and lists are made again.
     if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return;
-    graphs_.clear();
+    DropGraphs();
     absl::Status status = attention_memory_.Reserve(2 * (attention_used_ + bytes) + (1 << 16));
     if (status.ok()) status = partials_.Reserve(partial_floats);
     if (!status.ok()) return Fail(std::move(status));
