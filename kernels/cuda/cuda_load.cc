@@ -34,19 +34,21 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
                             properties.major, properties.minor, kLeastComputeCapability);
       continue;
     }
-    size_t free = 0, total = 0;
-    RETURN_IF_ERROR(cuda::ToStatus(cudaSetDevice(i), "cudaSetDevice"));
-    RETURN_IF_ERROR(cuda::ToStatus(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
     devices.push_back({.index = i,
                        .name = properties.name,
                        .major = properties.major,
                        .minor = properties.minor,
-                       .total_bytes = static_cast<int64_t>(total),
-                       .free_bytes = static_cast<int64_t>(free),
                        .multiprocessors = properties.multiProcessorCount});
   }
   if (devices.empty()) return absl::UnavailableError(refused);
   return devices;
+}
+
+absl::StatusOr<CudaMemory> CudaMemoryOf(int32_t device) {
+  size_t free = 0, total = 0;
+  RETURN_IF_ERROR(cuda::ToStatus(cudaSetDevice(device), "cudaSetDevice"));
+  RETURN_IF_ERROR(cuda::ToStatus(cudaMemGetInfo(&free, &total), "cudaMemGetInfo"));
+  return CudaMemory{static_cast<int64_t>(total), static_cast<int64_t>(free)};
 }
 
 absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options) {

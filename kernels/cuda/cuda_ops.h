@@ -42,13 +42,19 @@ struct CudaDevice {
   int32_t index = 0;
   std::string name;
   int32_t major = 0, minor = 0;  // compute capability
-  int64_t total_bytes = 0, free_bytes = 0;
   int32_t multiprocessors = 0;
 };
 inline constexpr int32_t kLeastComputeCapability = 8;  // major: Ampere
 
-// The devices that kernels run on. Errors: Unavailable that says why there is none, in one
-// sentence.
+struct CudaMemory {
+  int64_t total_bytes = 0, free_bytes = 0;
+};
+// Begins to use the device, which takes some hundred MB of its memory. Errors: what the device
+// says.
+absl::StatusOr<CudaMemory> CudaMemoryOf(int32_t device);
+
+// The devices that kernels run on; uses none of them. Errors: Unavailable that says why there is
+// none, in one sentence.
 absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices();
 
 // Asks the driver for a device's health: some milliseconds. One thread at a time.

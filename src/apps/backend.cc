@@ -75,16 +75,13 @@ class CudaBackend final : public Backend {
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                         int64_t max_len) const override {
-    ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, FindCudaDevices());
-    const auto device = std::ranges::find(devices, device_, &CudaDevice::index);
-    if (device == devices.end())
-      return absl::UnavailableError(fmt::format("CUDA device {} is gone", device_));
+    ASSIGN_OR_RETURN(const CudaMemory memory, CudaMemoryOf(device_));
     const ModelConfig& c = model.config;
     const int64_t widest = std::max<int64_t>({c.model_dim, c.q_cols(), c.ffn_dim}) + 64;
     const int64_t choices = std::max(c.moe.num_used, 1);
-    const auto used = device->total_bytes - device->free_bytes;
+    const int64_t used = memory.total_bytes - memory.free_bytes;
     const auto budget =
-        static_cast<int64_t>(static_cast<double>(device->total_bytes) * config.gpu_memory_fraction);
+        static_cast<int64_t>(static_cast<double>(memory.total_bytes) * config.gpu_memory_fraction);
     MemoryPlan plan{
         .available = budget - used,
         .weights = DeviceBytes(model.weights, ParseQuantisedType(config.quantize), CudaMatrixBytes),

@@ -7,6 +7,8 @@ absl::StatusOr<std::vector<CudaDevice>> FindCudaDevices() {
   return absl::UnavailableError("this build has no CUDA backend");
 }
 
+absl::StatusOr<CudaMemory> CudaMemoryOf(int32_t /*device*/) { return FindCudaDevices().status(); }
+
 absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& /*options*/) {
   return FindCudaDevices().status();
 }
