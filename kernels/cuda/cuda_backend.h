@@ -10,7 +10,6 @@
 #include <memory>
 #include <span>
 #include <string_view>
-#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -191,8 +190,10 @@ class CudaBackend final : public Ops {
 
   Mode mode_ = Mode::kPlain;
   int32_t bucket_ = 0;  // rows that launches of this step are made for; 0: those it has
-  std::map<std::tuple<int32_t, int32_t, int32_t>, Graph> graphs_;
-  std::tuple<int32_t, int32_t, int32_t> graph_key_;
+  // By what its launches hold: the bucket, then the most items and split tokens of each kind of
+  // attention, on which the places of the plans depend, too.
+  std::map<std::vector<int32_t>, Graph> graphs_;
+  std::vector<int32_t> graph_key_;
 
   std::vector<std::unique_ptr<ShapePlan>> shapes_;
   DeviceBlock<uint8_t> attention_memory_;  // items and split tokens of all shapes

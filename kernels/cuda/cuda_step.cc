@@ -183,13 +183,12 @@ void CudaBackend::ChooseMode(const BatchView& batch) {
   }
   const int32_t bucket = BucketOf(batch.num_rows);
   if (bucket > slots_.max_rows || bucket > max_tokens_) return;
-  int32_t items = 0, split = 0;
-  for (const auto& shape : shapes_) {
-    items = std::max(items, shape->view.max_items);
-    split = std::max(split, shape->view.max_split);
-  }
   bucket_ = bucket;
-  graph_key_ = {bucket, items, split};
+  graph_key_ = {bucket};
+  for (const auto& shape : shapes_) {
+    graph_key_.push_back(shape->view.max_items);
+    graph_key_.push_back(shape->view.max_split);
+  }
   const auto graph = graphs_.find(graph_key_);
   if (graph != graphs_.end()) {
     Check(cudaGraphLaunch(graph->second.exec, stream_), "launching a step's graph");

@@ -127,5 +127,35 @@ TEST_F(CudaErrors, DoNotStopTheOtherStepInFlightFromBeingFinished) {
   EXPECT_TRUE(ops_->Finish().ok());
 }
 
+// Layers with and without a window, whose plans grow differently: a graph must not stand for a step
+// with more parts than it has. The contexts' own keys and values are zeros.
+TEST(CudaGraphs, GiveTheBitsOfLaunchesWhateverTheContexts) {
+  simt::SetDevices({simt::DeviceModel{}});
+  const auto folder = HfFolder::Open(GoldenFolder("families/gemma3"));
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  ModelConfig config = (*folder)->config().config;
+  config.max_context = 1024;
+  const auto views = FindWeights((*folder)->tensors(), config);
+  ASSERT_TRUE(views.ok()) << views.status();
+  std::vector<int32_t> blocks;
+  for (int32_t b = 0; b < 64; ++b) blocks.push_back(b);
+  std::vector<std::vector<std::vector<float>>> logits[2];
+  for (const bool graphs : {false, true}) {
+    const auto ops = CreateCudaOps({.graphs = graphs});
+    ASSERT_TRUE(ops.ok()) << ops.status();
+    auto transformer = Transformer::Create(config, *views, {8, 4, 1024, 16, 64}, **ops);
+    ASSERT_TRUE(transformer.ok()) << transformer.status();
+    ASSERT_TRUE((*ops)->AllocateSlots(4, config.vocab_size).ok());
+    (void)simt::TakeStatistics();
+    for (const int32_t cached : {299, 299, 299, 269, 269, 9, 9, 1000, 1000, 269}) {
+      const auto used = static_cast<std::ptrdiff_t>(cached / 16 + 1);
+      const StepRow row{{3}, cached, {blocks.begin(), blocks.begin() + used}};
+      logits[graphs ? 1 : 0].push_back(RunStep(**transformer, **ops, {row}));
+    }
+    EXPECT_EQ(simt::TakeStatistics().graph_launches, graphs ? 9U : 0U);
+  }
+  EXPECT_EQ(logits[1], logits[0]);
+}
+
 }  // namespace
 }  // namespace sluice
