@@ -198,6 +198,7 @@ class CudaBackend final : public Ops {
   std::vector<std::unique_ptr<ShapePlan>> shapes_;
   DeviceBlock<uint8_t> attention_memory_;  // items and split tokens of all shapes
   int64_t attention_used_ = 0;
+  bool plans_moved_ = false;  // in this step
   DeviceBlock<float> partials_;
 
   DeviceBlock<uint16_t> halves_memory_;

@@ -71,7 +71,14 @@ absl::Status CudaBackend::ReserveHalves(int64_t rows) {
   halves_of_ = nullptr;
   DropGraphs();
   RETURN_IF_ERROR(halves_memory_.Reserve(elements));
-  return halves_scale_.Reserve(rows);
+  RETURN_IF_ERROR(halves_scale_.Reserve(rows));
+  // Rows that a bucket adds are read before anybody writes them.
+  RETURN_IF_ERROR(ToStatus(cudaMemsetAsync(halves_memory_.data(), 0,
+                                           static_cast<size_t>(halves_memory_.size()) * 2, stream_),
+                           "clearing a step's memory"));
+  return ToStatus(cudaMemsetAsync(halves_scale_.data(), 0,
+                                  static_cast<size_t>(halves_scale_.size()) * 4, stream_),
+                  "clearing a step's memory");
 }
 
 absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
@@ -171,14 +178,16 @@ void CudaBackend::BeginStep(const BatchView& batch) {
   if (absl::Status status = ReserveStep(batch); !status.ok()) return Fail(std::move(status));
   UploadBatch(batch);
   attention_used_ = 0;
+  plans_moved_ = false;
   for (const auto& shape : shapes_) PlanShape(*shape, batch);
   ChooseMode(batch);
 }
 
 // A step of single tokens is a graph's if every kind of attention has been seen.
 void CudaBackend::ChooseMode(const BatchView& batch) {
-  if (!options_.graphs || slots_.max_rows == 0 || shapes_.empty() || !step().status.ok() ||
-      batch.num_tokens != batch.num_rows || batch.num_outputs != batch.num_rows) {
+  if (!options_.graphs || plans_moved_ || slots_.max_rows == 0 || shapes_.empty() ||
+      !step().status.ok() || batch.num_tokens != batch.num_rows ||
+      batch.num_outputs != batch.num_rows) {
     return;
   }
   const int32_t bucket = BucketOf(batch.num_rows);
@@ -236,7 +245,9 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
   const int64_t split_bytes = Aligned(max_split * static_cast<int64_t>(sizeof(SplitToken)));
   const int64_t bytes = kAlign + items_bytes + split_bytes;
   if (attention_used_ + bytes > attention_memory_.size() || partial_floats > partials_.size()) {
-    // Grows, and every shape's place may change: their graphs and lists are made again.
+    // Grows, and every shape's place changes, now and again in the next step, which begins anew:
+    // their lists are made again, and this step is no graph's.
+    plans_moved_ = true;
     if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return;
     DropGraphs();
     absl::Status status = attention_memory_.Reserve(2 * (attention_used_ + bytes) + (1 << 16));

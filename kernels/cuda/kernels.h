@@ -30,7 +30,7 @@ inline constexpr int32_t kHalvesTile = 64;
 // The step's plan in device memory. Launches of a graph are made for more tokens and rows than a
 // step may have; what a kernel would write beyond its rows' own memory it must not write for those.
 struct DeviceBatch {
-  const int32_t* counts = nullptr;       // T, R, num_outputs
+  const int32_t* counts = nullptr;       // T, R, num_outputs; null: those of the launches
   const int32_t* tokens = nullptr;       // [T]
   const int32_t* positions = nullptr;    // [T]
   const int32_t* token_row = nullptr;    // [T] the row each token belongs to

@@ -42,6 +42,7 @@ SLUICE_DEVICE void RotateHead(float* x, const RopeParams& rope, int32_t position
 
 SLUICE_KERNEL(kRowThreads) RopeAndStoreKvKernel(RopeArgs args) {
   const auto token = static_cast<int32_t>(BlockIndex().x);
+  if (args.batch.counts != nullptr && token >= args.batch.counts[0]) return;  // a bucket's
   const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const int32_t position = args.batch.positions[token], row = args.batch.token_row[token];

@@ -152,7 +152,15 @@ TEST(CudaGraphs, GiveTheBitsOfLaunchesWhateverTheContexts) {
       const StepRow row{{3}, cached, {blocks.begin(), blocks.begin() + used}};
       logits[graphs ? 1 : 0].push_back(RunStep(**transformer, **ops, {row}));
     }
-    EXPECT_EQ(simt::TakeStatistics().graph_launches, graphs ? 9U : 0U);
+    // Three rows in a graph for four: the fourth must leave nothing behind.
+    for (const int32_t cached : {20, 21, 22}) {
+      std::vector<StepRow> rows;
+      for (std::ptrdiff_t r = 0; r < 3; ++r)
+        rows.push_back({{5}, cached, {blocks.begin() + 2 * r, blocks.begin() + 2 * r + 2}});
+      logits[graphs ? 1 : 0].push_back(RunStep(**transformer, **ops, rows));
+    }
+    // Not the steps for which memory grew.
+    EXPECT_GE(simt::TakeStatistics().graph_launches, graphs ? 9U : 0U);
   }
   EXPECT_EQ(logits[1], logits[0]);
 }
