@@ -39,7 +39,7 @@ struct DeviceLinear {
 };
 
 // Engine thread only. cuda_load.cc loads, cuda_step.cc begins, uploads and finishes steps,
-// cuda_backend.cc holds the ops.
+// cuda_backend.cc holds the ops up to the logits, cuda_sample.cc the rest.
 class CudaBackend final : public Ops {
  public:
   static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(const CudaOpsOptions& options,
