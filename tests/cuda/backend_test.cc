@@ -64,22 +64,22 @@ class CudaErrors : public ::testing::Test {
     transformer_ = *std::move(transformer);
   }
 
-  // One step of one token.
+  // Of one token.
+  static constexpr int32_t kZero[] = {0, 0}, kEnds[] = {0, 1}, kOne[] = {1};
+  static constexpr BatchView kBatch{.num_tokens = 1,
+                                    .num_rows = 1,
+                                    .tokens = kOne,
+                                    .positions = kZero,
+                                    .row_begin = kEnds,
+                                    .context_len = kOne,
+                                    .blocks = kZero,
+                                    .block_begin = kEnds,
+                                    .slots = kZero,
+                                    .num_outputs = 1,
+                                    .output_rows = kZero};
   absl::Status Step() {
-    const int32_t zero[] = {0, 0}, ends[] = {0, 1}, one[] = {1};
-    const BatchView batch{.num_tokens = 1,
-                          .num_rows = 1,
-                          .tokens = one,
-                          .positions = zero,
-                          .row_begin = ends,
-                          .context_len = one,
-                          .blocks = zero,
-                          .block_begin = ends,
-                          .slots = zero,
-                          .num_outputs = 1,
-                          .output_rows = zero};
-    ops_->BeginStep(batch);
-    const Tensor logits = transformer_->Forward(batch);
+    ops_->BeginStep(kBatch);
+    const Tensor logits = transformer_->Forward(kBatch);
     std::vector<float> values(static_cast<size_t>(logits.cols));
     ops_->Read(logits, values.data());
     return ops_->Finish();
@@ -106,23 +106,11 @@ TEST_F(CudaErrors, OfTheDevicesMemoryIsNamed) {
 }
 
 TEST_F(CudaErrors, DoNotStopTheOtherStepInFlightFromBeingFinished) {
-  const int32_t zero[] = {0, 0}, ends[] = {0, 1}, one[] = {1};
-  const BatchView batch{.num_tokens = 1,
-                        .num_rows = 1,
-                        .tokens = one,
-                        .positions = zero,
-                        .row_begin = ends,
-                        .context_len = one,
-                        .blocks = zero,
-                        .block_begin = ends,
-                        .slots = zero,
-                        .num_outputs = 1,
-                        .output_rows = zero};
   simt::InjectFault({.at = "cudaMemcpyAsync", .error = cudaErrorInvalidValue});
-  ops_->BeginStep(batch);
-  (void)transformer_->Forward(batch);
-  ops_->BeginStep(batch);
-  (void)transformer_->Forward(batch);
+  ops_->BeginStep(kBatch);
+  (void)transformer_->Forward(kBatch);
+  ops_->BeginStep(kBatch);
+  (void)transformer_->Forward(kBatch);
   EXPECT_THAT(std::string(ops_->Finish().message()), HasSubstr("cudaErrorInvalidValue"));
   EXPECT_TRUE(ops_->Finish().ok());
 }
