@@ -30,7 +30,7 @@ struct CudaOpsOptions {
   bool deterministic = false;
   // Products of many rows by f16 weights go to cuBLASLt, if it can be opened, from this compute
   // capability on (major): there its kernels are beyond what ours may use. 0: never.
-  int32_t blas_from_major = 9;
+  int32_t blas_from_major = 0;
   // Where cuBLASLt's functions are; null: in the library itself.
   std::function<void*(const char* name)> find_blas;
 };

@@ -58,6 +58,9 @@ class CpuBackend final : public Backend {
   const std::shared_ptr<cpu::ThreadPool> threads_;  // owners: this and the models' Ops
 };
 
+// Hopper: its own matrix instructions are beyond what our kernels may use.
+constexpr int32_t kBlasFromMajor = 9;
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaDevice& device, bool deterministic, std::string reason)
@@ -71,7 +74,8 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const override {
     return CreateCudaOps({.device = device_,
                           .max_step_tokens = model.max_step_tokens,
-                          .deterministic = deterministic_});
+                          .deterministic = deterministic_,
+                          .blas_from_major = kBlasFromMajor});
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                         int64_t max_len) const override {

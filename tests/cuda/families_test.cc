@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/simt/blas.h"
+#include "kernels/simt/runtime.h"
 #include "tests/model/logit_golden.h"
 
 namespace sluice {
@@ -42,6 +44,16 @@ TEST_P(CudaFamilies, GiveTheLogitsOfTransformers) {
   const double error = RelativeError(golden_, logits);
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 0x1p-6);
+}
+
+// The products of many rows by cuBLASLt; its emulation here.
+TEST_P(CudaFamilies, GiveThemThroughCublasLtToo) {
+  if (golden_.positions.back() < 63) return;  // too few rows
+  const auto ops = CreateCudaOps({.blas_from_major = 8, .find_blas = simt::FindBlasFunction});
+  ASSERT_TRUE(ops.ok()) << ops.status();
+  (void)simt::TakeStatistics();
+  EXPECT_LE(RelativeError(golden_, LogitsInOneBatch(golden_, config(), views_, **ops)), 0x1p-6);
+  EXPECT_GT(simt::TakeStatistics().kernels["scale_product"].launches, 0U);
 }
 
 TEST_P(CudaFamilies, LogitBitsDoNotDependOnChunksOrGraphs) {

@@ -34,10 +34,10 @@ def complete(server, prompt: str, max_tokens: int) -> str:
 
 def test_it_answers_as_the_cpu_backend_does(start, emulated):
     prompt, tokens = "The capital of France is", 3
-    server = start("--backend", "cuda", "--kv-cache-mib", "8", "--max-rows", "4")
+    server = start("--backend", "cuda", "--deterministic", "--kv-cache-mib", "8", "--max-rows", "4")
     version = version_of(server)
     assert version["backend"] == "cuda" and version["backend_reason"] == "backend is cuda"
-    assert version["isa"].endswith("sm_90")
+    assert version["isa"].endswith("sm_90 deterministic")
     text = complete(server, prompt, tokens)
     server.stop()
     cpu = start("--backend", "cpu")
@@ -46,7 +46,8 @@ def test_it_answers_as_the_cpu_backend_does(start, emulated):
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(emulated):
-    command = [emulated, "serve", "--model", model_path(), "--backend", "cuda", "--gpu-memory-fraction", "0.05"]
+    command = [emulated, "serve", "--model", model_path(), "--backend", "cuda", "--deterministic"]
+    command += ["--gpu-memory-fraction", "0.05"]
     run = subprocess.run(command + ["--http-port", "0"], capture_output=True, timeout=120)
     assert run.returncode == 1
     assert b"MiB for weights" in run.stderr and b"MiB of memory are available" in run.stderr
