@@ -1,4 +1,4 @@
-// The one program: subcommands serve, chat, model inspect and model convert.
+// The one program: subcommands serve, chat, bench, model inspect and model convert.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -7,10 +7,12 @@
 #include <cstdlib>
 #include <exception>
 #include <list>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "apps/bench.h"
 #include "apps/chat.h"
 #include "apps/config.h"
 #include "apps/create.h"
@@ -111,6 +113,7 @@ int Main(int argc, char** argv) {
       ->check(CLI::IsMember({"q8_0", "q4_0", "q4_1"}));
   convert->add_option("--threads", convert_threads, "Threads that round")
       ->check(CLI::Range(1, 256));
+  const BenchCommands bench(app);
   CLI::App* config_doc = app.add_subcommand("config-doc", "Print docs/configuration.md");
   CLI::App* metrics_doc =
       app.add_subcommand("metrics-doc", "Print the table of docs/api/metrics.md");
@@ -126,6 +129,7 @@ int Main(int argc, char** argv) {
     fmt::print("{}", Metrics::DocumentationTable());
     return 0;
   }
+  if (const std::optional<int> status = bench.Run()) return *status;
   auto config = *serve ? serve_flags.Load(*serve) : chat_flags.Load(*chat);
   if (!config.ok()) return Fail(config.status());
   if (*chat && chat->count("--log-level") == 0)

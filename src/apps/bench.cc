@@ -1,0 +1,17 @@
+#include "apps/bench.h"
+
+namespace sluice {
+
+BenchCommands::BenchCommands(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure a server, or plan one");
+  bench->require_subcommand(1);
+}
+
+std::optional<int> BenchCommands::Run() const {
+  for (const BenchCommand& command : commands_) {
+    if (*command.app) return command.run();
+  }
+  return std::nullopt;
+}
+
+}  // namespace sluice
