@@ -176,6 +176,7 @@ enum class WeightFormat : uint8_t {
   kInt6,     // (code - 32) s, s for every 16
   kInt3,     // (code - 4) s, s for every 16
   kInt2Min,  // code s + m, both for every 16
+  kTable4,   // IQ4_NL's value of the code s, s for every 32
 };
 struct LinearArgs {
   WeightFormat format;

@@ -60,6 +60,13 @@ template <uint32_t kSelector>
 SLUICE_DEVICE uint32_t SelectBytes(uint32_t a, uint32_t b) {
   return __byte_perm(a, b, kSelector);
 }
+// The same with a selector made as the kernel runs, whose low half counts. A nibble of 8 and more
+// gives the sign of byte nibble - 8: 0 or 255.
+SLUICE_DEVICE uint32_t SelectBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  uint32_t bytes;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(a), "r"(b), "r"(selector));
+  return bytes;
+}
 
 }  // namespace sluice::cuda
 
@@ -117,15 +124,20 @@ inline uint32_t FmaHalves(uint32_t a, uint32_t b, uint32_t c) {
     return FloatOf((away ? bits - 1 : bits) | 1);
   });
 }
-template <uint32_t kSelector>
-inline uint32_t SelectBytes(uint32_t a, uint32_t b) {
+inline uint32_t SelectBytes(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
   uint32_t result = 0;
   for (int i = 0; i < 4; ++i) {
-    const auto byte = static_cast<uint32_t>(bytes >> (8 * (kSelector >> (4 * i) & 7)) & 0xff);
+    const uint32_t nibble = selector >> (4 * i) & 15;
+    auto byte = static_cast<uint32_t>(bytes >> (8 * (nibble & 7)) & 0xff);
+    if (nibble >= 8) byte = byte >= 0x80 ? 0xff : 0;
     result |= byte << (8 * i);
   }
   return result;
+}
+template <uint32_t kSelector>
+inline uint32_t SelectBytes(uint32_t a, uint32_t b) {
+  return SelectBytes(a, b, kSelector & 0x7777);
 }
 
 }  // namespace sluice::cuda

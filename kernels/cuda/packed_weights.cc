@@ -26,7 +26,6 @@ void ReadCodedRow(const WeightView& view, int64_t row, int32_t group, CodedRow& 
   const DTypeInfo info = GetDTypeInfo(view.dtype);
   const BlockFormat format = BlockFormatOf(view.dtype);
   const auto* block = static_cast<const uint8_t*>(view.data) + row * view.row_bytes();
-  const bool table = view.dtype == DType::kIq4Nl;
   out.codes.clear();
   out.scales.clear();
   out.minima.clear();
@@ -35,10 +34,7 @@ void ReadCodedRow(const WeightView& view, int64_t row, int32_t group, CodedRow& 
     ReadFileBlock(view.dtype, block, codes);
     const float d = HalfToFloat(ReadU16(block + format.d_at));
     const float m = format.m_at < 0 ? 0 : HalfToFloat(ReadU16(block + format.m_at));
-    for (int32_t e = 0; e < info.block_elements; ++e) {
-      const uint8_t code = codes.code[e];
-      out.codes.push_back(table ? static_cast<uint8_t>(kIq4Values[code] + 128) : code);
-    }
+    out.codes.insert(out.codes.end(), codes.code, codes.code + info.block_elements);
     for (int32_t e = 0; e < info.block_elements; e += group) {
       out.scales.push_back(d * static_cast<float>(codes.scale[e / 16]));
       out.minima.push_back(m * static_cast<float>(codes.minimum[e / 16]));
@@ -99,7 +95,7 @@ void PutHalf(uint8_t* at, float value) {
 
 void PackCodedRow(const FormatInfo& info, const CodedRow& row, int64_t n, int32_t columns,
                   PackedWeights& out) {
-  const auto span = static_cast<float>(1 << (info.low_bits + info.high_bits));
+  const auto span = static_cast<float>(info.span());
   float top = 0;
   for (size_t q = 0; q < row.scales.size(); ++q)
     top = std::max({top, std::fabs(row.scales[q]) * span, std::fabs(row.minima[q])});
@@ -171,8 +167,9 @@ WeightFormat FormatOf(DType dtype) {
     case DType::kBF16:
       return WeightFormat::kHalf;
     case DType::kQ8_0:
-    case DType::kIq4Nl:
       return WeightFormat::kInt8;
+    case DType::kIq4Nl:
+      return WeightFormat::kTable4;
     case DType::kQ4_0:
       return WeightFormat::kInt4;
     case DType::kQ4_1:

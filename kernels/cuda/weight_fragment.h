@@ -7,6 +7,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/number.h"
 #include "kernels/cuda/weight_tile.h"
+#include "kernels/file_blocks.h"
 
 namespace sluice::cuda {
 
@@ -76,7 +77,24 @@ SLUICE_DEVICE void LoadTile(const uint8_t* panel, int32_t num_tiles, int32_t til
   }
 }
 
-// Codes of step s, register i, as two f16 of 1024 + code.
+// Words of the bytes value + 128 of IQ4_NL's codes 4 i .. 4 i + 3.
+constexpr uint32_t TableWord(int i) {
+  uint32_t word = 0;
+  for (int j = 0; j < 4; ++j) word |= static_cast<uint32_t>(kIq4Values[4 * i + j] + 128) << (8 * j);
+  return word;
+}
+
+// The table's bytes for the four codes in the low half of `codes`: both halves of the table are
+// looked up by the codes' three low bits, and the fourth bit of each says which has its byte.
+SLUICE_DEVICE uint32_t LookUp(uint32_t codes) {
+  constexpr uint32_t kTable[4] = {TableWord(0), TableWord(1), TableWord(2), TableWord(3)};
+  const uint32_t in_half = codes & 0x7777;
+  const uint32_t low = SelectBytes(kTable[0], kTable[1], in_half);
+  const uint32_t high = SelectBytes(kTable[2], kTable[3], in_half);
+  return SelectBytes(low, high, 0x3210 | (codes >> 1 & 0x4444));
+}
+
+// Codes of step s, register i, as two f16 of 1024 + code, or 1024 + 128 + value.
 template <WeightFormat kFormat>
 SLUICE_DEVICE uint32_t Codes(const TileFragment<kFormat>& tile, int s, int i) {
   constexpr FormatInfo kInfo = TileFragment<kFormat>::kInfo;
@@ -86,6 +104,11 @@ SLUICE_DEVICE uint32_t Codes(const TileFragment<kFormat>& tile, int s, int i) {
     const uint32_t word = tile.low[2 * s + i / 2];
     return i % 2 == 0 ? SelectBytes<0x4140>(word, 0x64646464)
                       : SelectBytes<0x4342>(word, 0x64646464);
+  } else if constexpr (kInfo.table) {
+    // The same for every i: the compiler makes it once.
+    const uint32_t first = LookUp(tile.low[s]), second = LookUp(tile.low[s] >> 16);
+    return (SelectBytes(first, second, 0x0400U + 0x0101U * static_cast<uint32_t>(i)) & 0x00ff00ff) |
+           kMagic;
   } else if constexpr (kInfo.low_bits == 4) {
     code = tile.low[s] >> (4 * i) & 0x000f000f;
   } else {

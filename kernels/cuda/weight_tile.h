@@ -15,9 +15,9 @@
 //   high    the codes' bits above: kHigh words a lane [lane][word], with 1 bit at 4 s + i + 16 e,
 //           with 2 bits word s / 2 at bit 8 (s % 2) + 2 i + 16 e.
 //
-// A number is (code - offset) s or code s + m in f16, rounded once for each operation; the panel's
-// row_scale (f32, a power of two) restores the magnitude. f16 matrices are plain rows of K padded
-// to 64, in the order of Halves, so that other GEMMs can read them too.
+// A number is (code - offset) s, the code's value s or code s + m in f16, rounded once for each
+// operation; the panel's row_scale (f32, a power of two) restores the magnitude. f16 matrices are
+// plain rows of K padded to 64, in the order of Halves, so that other GEMMs can read them too.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +33,17 @@ struct FormatInfo {
   int32_t group;  // columns that share a scale; 0: f16 without
   bool minimum;
   int32_t offset;
+  bool table = false;  // codes stand for the offset and IQ4_NL's values
 
   [[nodiscard]] constexpr int32_t scale_bytes() const {
     return group == 0 ? 0 : kPanelRows * (kTileColumns / group) * (minimum ? 4 : 2);
   }
   [[nodiscard]] constexpr int32_t low_bytes() const {
     return kPanelRows * kTileColumns * low_bits / 8;
+  }
+  // What a number without its scale is below, in magnitude.
+  [[nodiscard]] constexpr int32_t span() const {
+    return table ? offset : 1 << (low_bits + high_bits);
   }
   [[nodiscard]] constexpr int32_t tile_bytes() const {
     return scale_bytes() + low_bytes() + kPanelRows * kTileColumns * high_bits / 8;
@@ -62,6 +67,8 @@ struct FormatInfo {
       return {2, 1, 16, false, 4};
     case WeightFormat::kInt2Min:
       return {2, 0, 16, true, 0};
+    case WeightFormat::kTable4:
+      return {4, 0, 32, false, 128, true};
     case WeightFormat::kHalf:
       break;
   }

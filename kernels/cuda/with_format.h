@@ -29,6 +29,8 @@ cudaError_t WithFormat(WeightFormat format, const F& f) {
       return f.template operator()<WeightFormat::kInt3>();
     case WeightFormat::kInt2Min:
       return f.template operator()<WeightFormat::kInt2Min>();
+    case WeightFormat::kTable4:
+      return f.template operator()<WeightFormat::kTable4>();
   }
   return cudaErrorInvalidValue;
 }

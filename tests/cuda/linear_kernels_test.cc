@@ -28,7 +28,8 @@ float Value(int n, int k) { return static_cast<float>(Weight(n, k)) * ScaleOf(n,
 float X(int r, int k) { return static_cast<float>((r * 11 + k * 5) % 13 - 6); }
 float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
 
-// The matrix of Value in a file's type.
+// A matrix of whole and half numbers in a file's type: Value, or for IQ4_NL what its table makes of
+// the same codes.
 std::vector<uint8_t> File(DType dtype, int rows, int cols) {
   const DTypeInfo info = GetDTypeInfo(dtype);
   std::vector<uint8_t> bytes(static_cast<size_t>(rows) * cols / info.block_elements *
@@ -63,6 +64,10 @@ std::vector<uint8_t> File(DType dtype, int rows, int cols) {
           nibble(block + 4, w + 7);
           break;
         }
+        case DType::kIq4Nl:
+          std::memcpy(block, &scale, 2);
+          nibble(block + 2, (w + 7 + k % 2) % 16);
+          break;
         default:
           break;
       }
@@ -70,7 +75,21 @@ std::vector<uint8_t> File(DType dtype, int rows, int cols) {
   }
   return bytes;
 }
-constexpr DType kTypes[] = {DType::kF32, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+constexpr DType kTypes[] = {DType::kF32, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kIq4Nl};
+
+// The same with its view and the numbers that the reference reads in it.
+struct FileMatrix {
+  FileMatrix(DType dtype, int rows, int cols)
+      : bytes(File(dtype, rows, cols)),
+        view{.dtype = dtype, .rows = rows, .cols = cols, .data = bytes.data()},
+        values(reference::Dequantize(view)) {}
+  [[nodiscard]] float at(int n, int k) const {
+    return static_cast<float>(values[static_cast<size_t>(n * view.cols + k)]);
+  }
+  std::vector<uint8_t> bytes;
+  WeightView view;
+  std::vector<double> values;
+};
 
 struct DeviceMatrix {
   explicit DeviceMatrix(const PackedWeights& packed)
@@ -89,9 +108,8 @@ struct DeviceMatrix {
 TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
   constexpr int kN = 40, kK = 608, kStride = kN + 3;
   for (const DType dtype : kTypes) {
-    const std::vector<uint8_t> file = File(dtype, kN, kK);
-    const DeviceMatrix matrix(
-        PackWeights({.dtype = dtype, .rows = kN, .cols = kK, .data = file.data()}));
+    const FileMatrix file(dtype, kN, kK);
+    const DeviceMatrix matrix(PackWeights(file.view));
     for (const int rows : {1, 9, 17, 40, 130}) {
       const DeviceHalves x(rows, kK, X);
       const DeviceTensor residual(rows, kN, Rest);
@@ -109,12 +127,18 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
       for (int r = 0; r < rows; ++r) {
         for (int n = 0; n < kStride; ++n) {
           float sum = n < kN ? Rest(r, n) : -77;
-          for (int k = 0; k < kK && n < kN; ++k) sum += Value(n, k) * X(r, k);
+          for (int k = 0; k < kK && n < kN; ++k) sum += file.at(n, k) * X(r, k);
           ASSERT_EQ(got[static_cast<size_t>(r) * kStride + n], sum)
               << GetDTypeInfo(dtype).name << ", " << rows << " rows: " << r << ", " << n;
         }
       }
     }
+  }
+}
+
+TEST(PackedWeights, FourBitsOfATableTakeFourAndAHalf) {
+  for (const DType dtype : {DType::kQ4_0, DType::kIq4Nl}) {
+    EXPECT_EQ(PackedBytes(dtype, 32, 512) - 32 * 4, 32 * 512 * 9 / 16) << GetDTypeInfo(dtype).name;
   }
 }
 
@@ -173,9 +197,8 @@ TEST_P(LinearKernels, ManyOutputsTakeTwoPanelsABlock) {
 TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
   constexpr int kN = 40, kK = 96;
   for (const DType dtype : kTypes) {
-    const std::vector<uint8_t> file = File(dtype, kN, kK);
-    const DeviceMatrix matrix(
-        PackWeights({.dtype = dtype, .rows = kN, .cols = kK, .data = file.data()}));
+    const FileMatrix file(dtype, kN, kK);
+    const DeviceMatrix matrix(PackWeights(file.view));
     const DeviceArray<int32_t> tokens(std::vector<int32_t>{3, 39, -1, 16});
     const DeviceArray<int32_t> rows(std::vector<int32_t>{0, 0, 1, 1}),
         slots(std::vector<int32_t>{0, 2}), last(std::vector<int32_t>{0, 0, 21});
@@ -190,7 +213,7 @@ TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
     constexpr int kToken[] = {3, 39, 21, 16};
     for (int t = 0; t < 4; ++t) {
       for (int k = 0; k < kK; ++k)
-        ASSERT_EQ(got[static_cast<size_t>(t) * kK + k], 2 * Value(kToken[t], k));
+        ASSERT_EQ(got[static_cast<size_t>(t) * kK + k], 2 * file.at(kToken[t], k));
     }
   }
 }

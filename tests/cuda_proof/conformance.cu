@@ -162,7 +162,8 @@ SLUICE_KERNEL(kThreads) Bytes(const uint32_t* in, uint32_t* out) {
   ForEach(out, [in](uint32_t i) {
     const uint32_t a = in[i], b = in[(i + 1) % kNumbers];
     return SelectBytes<0x5410>(a, b) + 3 * SelectBytes<0x7632>(a, b) +
-           5 * SelectBytes<0x0467>(a, b);
+           5 * SelectBytes<0x0467>(a, b) +
+           7 * SelectBytes(a, b, in[(i + 2) % kNumbers]);
   });
 }
 SLUICE_KERNEL(kThreads) FusedFloats(const uint32_t* in, uint32_t* out) {
