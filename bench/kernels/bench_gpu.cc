@@ -85,14 +85,13 @@ void Products(cudaStream_t stream, double copy_rate, std::vector<std::string>& o
   constexpr struct {
     WeightFormat format;
     const char* name;
-  } kFormats[] = {{WeightFormat::kInt4Min, "int4_min"},
+  } kFormats[] = {{WeightFormat::kInt4Nested, "int4_nested"},
                   {WeightFormat::kInt6, "int6"},
                   {WeightFormat::kInt8, "int8"},
                   {WeightFormat::kHalf, "half"}};
   constexpr int32_t kN = 28672, kK = 4096;
   for (const auto& [format, name] : kFormats) {
-    const int64_t bytes =
-        int64_t{kN / kPanelRows} * (kK / kTileColumns) * InfoOf(format).tile_bytes();
+    const int64_t bytes = int64_t{kN / kPanelRows} * InfoOf(format).panel_bytes(kK / kTileColumns);
     const auto* weights = Allocate<uint8_t>(bytes, 0x11);
     const auto* row_scale = Allocate<float>(kN);
     for (const int32_t rows : {1, 8, 16, 32, 64, 128, 512, 2048}) {

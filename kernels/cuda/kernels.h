@@ -177,6 +177,9 @@ enum class WeightFormat : uint8_t {
   kInt3,     // (code - 4) s, s for every 16
   kInt2Min,  // code s + m, both for every 16
   kTable4,   // IQ4_NL's value of the code s, s for every 32
+  // code (d i) + d' j: 8-bit i and j for every 32, d and d' for every 256
+  kInt4Nested,
+  kInt5Nested,
 };
 struct LinearArgs {
   WeightFormat format;

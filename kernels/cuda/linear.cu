@@ -40,8 +40,7 @@ SLUICE_DEVICE void Accumulate(const LinearArgs& args, const uint8_t* weights, in
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const int32_t num_tiles = args.columns / kTileColumns;
   const int32_t num_panels = (args.rows + kPanelRows - 1) / kPanelRows;
-  constexpr FormatInfo kInfo = InfoOf(kFormat);
-  const int64_t panel_bytes = int64_t{num_tiles} * kInfo.tile_bytes();
+  const int64_t panel_bytes = InfoOf(kFormat).panel_bytes(num_tiles);
   for (auto tile = static_cast<int32_t>(ThreadIndex().x / 32); tile < num_tiles; tile += kWarps) {
     TileFragment<kFormat> fragments[kPanels];
     SLUICE_UNROLL
@@ -172,8 +171,7 @@ EmbedKernel(EmbedArgs args) {
   if (token < 0) token = args.last_tokens[args.batch.slots[args.batch.token_row[t]]];
   const int32_t num_tiles = args.table.columns / kTileColumns;
   const int32_t row = token % kPanelRows, panel = token / kPanelRows;
-  const uint8_t* weights =
-      args.table.weights + int64_t{panel} * num_tiles * InfoOf(kFormat).tile_bytes();
+  const uint8_t* weights = args.table.weights + panel * InfoOf(kFormat).panel_bytes(num_tiles);
   const float factor = args.table.row_scale[token] * args.scale;
   float* out = RowOf(args.out, t);
   const auto thread = static_cast<int32_t>(ThreadIndex().x);

@@ -106,7 +106,7 @@ LinearTiledKernel(LinearArgs args) {
       static_cast<int32_t>(BlockIndex().y) * kBlockOutputs + warp / 2 * kWarpPanels * kPanelRows;
   const int32_t num_tiles = args.columns / kTileColumns;
   const int32_t num_panels = (args.rows + kPanelRows - 1) / kPanelRows;
-  const int64_t panel_bytes = int64_t{num_tiles} * InfoOf(kFormat).tile_bytes();
+  const int64_t panel_bytes = InfoOf(kFormat).panel_bytes(num_tiles);
   const uint8_t* panels[kWarpPanels];
   SLUICE_UNROLL
   for (int p = 0; p < kWarpPanels; ++p) {

@@ -14,30 +14,59 @@
 namespace sluice::cuda {
 namespace {
 
-// One row of a matrix as its file has it: codes, with a scale and a minimum for every group.
+// One row of a matrix as its file has it: codes, with a scale and a minimum for every group. Where
+// scales are nested, these are d and d' for every 256.
 struct CodedRow {
   std::vector<uint8_t> codes;         // [K]
   std::vector<float> scales, minima;  // [K / group]
+  std::vector<uint8_t> parts;         // [K / group][2] nested: i, j
+  float top = 0;                      // no scale times the span, and no minimum, is larger
 };
 
 uint16_t ReadU16(const uint8_t* at) { return static_cast<uint16_t>(at[0] | at[1] << 8); }
 
-void ReadCodedRow(const WeightView& view, int64_t row, int32_t group, CodedRow& out) {
+// A super-block's own scales as they are: d * i with d an f16 of the file is what the kernels
+// round. A number that nothing is multiplied by may have any size; it becomes 0.
+void ReadNestedScales(const FileBlock& block, float d, float m, float span, CodedRow& out) {
+  int most_scale = 0, most_minimum = 0;
+  for (int e = 0; e < kSuperBlock; e += 32) {
+    const int scale = block.scale[e / 16], minimum = -block.minimum[e / 16];
+    out.parts.push_back(static_cast<uint8_t>(scale));
+    out.parts.push_back(static_cast<uint8_t>(minimum));
+    most_scale = std::max(most_scale, scale);
+    most_minimum = std::max(most_minimum, minimum);
+  }
+  out.scales.push_back(most_scale > 0 ? d : 0);
+  out.minima.push_back(most_minimum > 0 ? -m : 0);
+  out.top = std::max({out.top, std::fabs(out.scales.back()) * span * static_cast<float>(most_scale),
+                      std::fabs(out.minima.back()) * static_cast<float>(most_minimum)});
+}
+
+void ReadCodedRow(const WeightView& view, int64_t row, const FormatInfo& weights, CodedRow& out) {
   const DTypeInfo info = GetDTypeInfo(view.dtype);
   const BlockFormat format = BlockFormatOf(view.dtype);
   const auto* block = static_cast<const uint8_t*>(view.data) + row * view.row_bytes();
+  const auto span = static_cast<float>(weights.span());
   out.codes.clear();
   out.scales.clear();
   out.minima.clear();
+  out.parts.clear();
+  out.top = 0;
   for (int64_t i = 0; i < view.cols; i += info.block_elements, block += info.block_bytes) {
     FileBlock codes;
     ReadFileBlock(view.dtype, block, codes);
     const float d = HalfToFloat(ReadU16(block + format.d_at));
     const float m = format.m_at < 0 ? 0 : HalfToFloat(ReadU16(block + format.m_at));
     out.codes.insert(out.codes.end(), codes.code, codes.code + info.block_elements);
-    for (int32_t e = 0; e < info.block_elements; e += group) {
+    if (weights.nested) {
+      ReadNestedScales(codes, d, m, span, out);
+      continue;
+    }
+    for (int32_t e = 0; e < info.block_elements; e += weights.group) {
       out.scales.push_back(d * static_cast<float>(codes.scale[e / 16]));
       out.minima.push_back(m * static_cast<float>(codes.minimum[e / 16]));
+      out.top =
+          std::max({out.top, std::fabs(out.scales.back()) * span, std::fabs(out.minima.back())});
     }
   }
 }
@@ -95,23 +124,27 @@ void PutHalf(uint8_t* at, float value) {
 
 void PackCodedRow(const FormatInfo& info, const CodedRow& row, int64_t n, int32_t columns,
                   PackedWeights& out) {
-  const auto span = static_cast<float>(info.span());
-  float top = 0;
-  for (size_t q = 0; q < row.scales.size(); ++q)
-    top = std::max({top, std::fabs(row.scales[q]) * span, std::fabs(row.minima[q])});
-  const float power = PowerFor(top, 13);
+  const float power = PowerFor(row.top, 13);
   out.row_scale[static_cast<size_t>(n)] = 1 / power;
   const int in_panel = static_cast<int>(n % kPanelRows);
   const int groups = kTileColumns / info.group, pair = info.minimum ? 4 : 2;
-  uint8_t* panel =
-      out.tiles.data() + n / kPanelRows * (columns / kTileColumns) * int64_t{info.tile_bytes()};
+  const int lane_row = in_panel % 8 * 2 + in_panel / 8;
+  uint8_t* panel = out.tiles.data() + n / kPanelRows * info.panel_bytes(columns / kTileColumns);
   for (size_t k = 0; k < row.codes.size(); ++k) {
-    uint8_t* tile = panel + static_cast<int64_t>(k / kTileColumns) * info.tile_bytes();
+    uint8_t* tile = panel + info.tile_at(static_cast<int32_t>(k / kTileColumns));
     const int column = static_cast<int>(k % kTileColumns);
     PutCode(info, in_panel, column, row.codes[k], tile);
     if (column % info.group != 0) continue;
     const size_t q = k / static_cast<size_t>(info.group);
-    const int index = (in_panel % 8 * 2 + in_panel / 8) * groups + column / info.group;
+    const int index = lane_row * groups + column / info.group;
+    if (info.nested) {
+      std::memcpy(tile + index * 2, &row.parts[2 * q], 2);
+      if (k % kSuperBlock != 0) continue;
+      uint8_t* nest = tile - info.nest_bytes() + lane_row * 4;
+      PutHalf(nest, row.scales[k / kSuperBlock] * power);
+      PutHalf(nest + 2, row.minima[k / kSuperBlock] * power);
+      continue;
+    }
     PutHalf(tile + index * pair, row.scales[q] * power);
     if (info.minimum) PutHalf(tile + index * pair + 2, row.minima[q] * power);
   }
@@ -141,8 +174,8 @@ void PackFloatRow(const WeightView& view, int64_t n, int32_t columns, PackedWeig
 int64_t Padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t TileBytes(DType dtype, int64_t rows, int64_t cols) {
-  return Padded(rows, kPanelRows) / kPanelRows * (Padded(cols, kTileColumns) / kTileColumns) *
-         InfoOf(FormatOf(dtype)).tile_bytes();
+  const auto tiles = static_cast<int32_t>(Padded(cols, kTileColumns) / kTileColumns);
+  return Padded(rows, kPanelRows) / kPanelRows * InfoOf(FormatOf(dtype)).panel_bytes(tiles);
 }
 
 void PackRows(const WeightView& view, int64_t begin, int64_t end, PackedWeights& packed) {
@@ -153,7 +186,7 @@ void PackRows(const WeightView& view, int64_t begin, int64_t end, PackedWeights&
       PackFloatRow(view, n, packed.columns, packed);
       continue;
     }
-    ReadCodedRow(view, n, info.group, row);
+    ReadCodedRow(view, n, info, row);
     PackCodedRow(info, row, n, packed.columns, packed);
   }
 }
@@ -173,13 +206,15 @@ WeightFormat FormatOf(DType dtype) {
     case DType::kQ4_0:
       return WeightFormat::kInt4;
     case DType::kQ4_1:
-    case DType::kQ4K:
       return WeightFormat::kInt4Min;
+    case DType::kQ4K:
+      return WeightFormat::kInt4Nested;
     case DType::kQ5_0:
       return WeightFormat::kInt5;
     case DType::kQ5_1:
-    case DType::kQ5K:
       return WeightFormat::kInt5Min;
+    case DType::kQ5K:
+      return WeightFormat::kInt5Nested;
     case DType::kQ6K:
       return WeightFormat::kInt6;
     case DType::kQ3K:

@@ -16,6 +16,7 @@ struct TileFragment {
   static constexpr FormatInfo kInfo = InfoOf(kFormat);
   static constexpr int kScaleWords = kInfo.scale_bytes() / 32;  // of a lane: its two rows'
   uint32_t scale[kScaleWords];
+  uint32_t nest[kInfo.nested ? 2 : 1];  // d and d' of its two rows
   uint32_t low[kInfo.low_bits];
   uint32_t high[kInfo.high_bits > 0 ? kInfo.high_bits : 1];
 };
@@ -61,7 +62,14 @@ SLUICE_DEVICE void LoadTile(const uint8_t* panel, int32_t num_tiles, int32_t til
   } else {
     using Fragment = TileFragment<kFormat>;
     constexpr FormatInfo kInfo = Fragment::kInfo;
-    const uint8_t* from = panel + int64_t{tile} * kInfo.tile_bytes();
+    const uint8_t* from = panel + kInfo.tile_at(tile);
+    if constexpr (kInfo.nested) {
+      // Not past the L1 cache: the warps that take the tiles beside this one read it, too.
+      const Words2 nest = LoadWords2(from - tile % kNestTiles * kInfo.tile_bytes() -
+                                     kInfo.nest_bytes() + lane / 4 * 8);
+      out.nest[0] = nest.word[0];
+      out.nest[1] = nest.word[1];
+    }
     LoadOnce<Fragment::kScaleWords>(from + lane / 4 * (kInfo.scale_bytes() / 8), out.scale);
     from += kInfo.scale_bytes();
     if constexpr (kInfo.low_bits == 2) {
@@ -121,6 +129,16 @@ SLUICE_DEVICE uint32_t Codes(const TileFragment<kFormat>& tile, int s, int i) {
   return code | kMagic;
 }
 
+// Byte `byte` of step s's pair of bytes, of row g + 8 row, as two f16 times both of `d`.
+template <WeightFormat kFormat>
+SLUICE_DEVICE uint32_t NestedScale(const TileFragment<kFormat>& tile, int s, int row, int byte,
+                                   uint32_t d) {
+  constexpr uint32_t kMagic = 0x64006400;
+  const auto at = static_cast<uint32_t>(s / 2 * 2 + byte);
+  const uint32_t whole = SelectBytes(tile.scale[row], kMagic, 0x5050U + 0x0101U * at);
+  return MultiplyHalves(SubtractHalves(whole, kMagic), d);
+}
+
 // The A fragment of step s.
 template <WeightFormat kFormat>
 SLUICE_DEVICE void Expand(const TileFragment<kFormat>& tile, int s, uint32_t (&a)[4]) {
@@ -135,7 +153,12 @@ SLUICE_DEVICE void Expand(const TileFragment<kFormat>& tile, int s, uint32_t (&a
     for (int i = 0; i < 4; ++i) {
       const int at = i % 2 * kGroups + s * 16 / kInfo.group;  // the row's scale of this group
       const uint32_t value = SubtractHalves(Codes<kFormat>(tile, s, i), kBase);
-      if constexpr (kInfo.minimum) {
+      if constexpr (kInfo.nested) {
+        const uint32_t nest = tile.nest[i % 2];
+        const uint32_t scale = NestedScale(tile, s, i % 2, 0, SelectBytes<0x1010>(nest, 0));
+        const uint32_t minimum = NestedScale(tile, s, i % 2, 1, SelectBytes<0x3232>(nest, 0));
+        a[i] = FmaHalves(value, scale, minimum);
+      } else if constexpr (kInfo.minimum) {
         const uint32_t pair = tile.scale[at];
         a[i] = FmaHalves(value, SelectBytes<0x1010>(pair, 0), SelectBytes<0x3232>(pair, 0));
       } else {

@@ -31,6 +31,10 @@ cudaError_t WithFormat(WeightFormat format, const F& f) {
       return f.template operator()<WeightFormat::kInt2Min>();
     case WeightFormat::kTable4:
       return f.template operator()<WeightFormat::kTable4>();
+    case WeightFormat::kInt4Nested:
+      return f.template operator()<WeightFormat::kInt4Nested>();
+    case WeightFormat::kInt5Nested:
+      return f.template operator()<WeightFormat::kInt5Nested>();
   }
   return cudaErrorInvalidValue;
 }

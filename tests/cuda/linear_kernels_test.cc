@@ -28,8 +28,29 @@ float Value(int n, int k) { return static_cast<float>(Weight(n, k)) * ScaleOf(n,
 float X(int r, int k) { return static_cast<float>((r * 11 + k * 5) % 13 - 6); }
 float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
 
-// A matrix of whole and half numbers in a file's type: Value, or for IQ4_NL what its table makes of
-// the same codes.
+// Element `at` of a super-block of Q4_K or Q5_K of row n: w times d times 1, 2, 3 or 4.
+void PutSuperBlock(bool five, int n, int at, int w, float d, uint8_t* block) {
+  const int b = at / 32, steps = (n + b) % 4 + 1;
+  const int code = five ? 2 * (w + 7) : w + 7, minimum = (five ? 14 : 7) * steps;
+  const auto half = static_cast<_Float16>(d);
+  std::memcpy(block, &half, 2);
+  std::memcpy(block + 2, &half, 2);
+  uint8_t* parts = block + 4;  // the first four whole, the others in nibbles and two bits above
+  if (at % 32 == 0 && b < 4) {
+    parts[b] = static_cast<uint8_t>(parts[b] | steps);
+    parts[4 + b] = static_cast<uint8_t>(parts[4 + b] | minimum);
+  } else if (at % 32 == 0) {
+    parts[4 + b] = static_cast<uint8_t>((steps & 15) | (minimum & 15) << 4);
+    parts[b - 4] = static_cast<uint8_t>(parts[b - 4] | steps >> 4 << 6);
+    parts[b] = static_cast<uint8_t>(parts[b] | minimum >> 4 << 6);
+  }
+  uint8_t& nibbles = block[(five ? 48 : 16) + at / 64 * 32 + at % 32];
+  nibbles = static_cast<uint8_t>(nibbles | (code & 15) << (at / 32 % 2 * 4));
+  if (five) block[16 + at % 32] = static_cast<uint8_t>(block[16 + at % 32] | code >> 4 << b);
+}
+
+// A matrix of whole and half numbers in a file's type: Value, or what the type makes of the same
+// codes.
 std::vector<uint8_t> File(DType dtype, int rows, int cols) {
   const DTypeInfo info = GetDTypeInfo(dtype);
   std::vector<uint8_t> bytes(static_cast<size_t>(rows) * cols / info.block_elements *
@@ -68,6 +89,10 @@ std::vector<uint8_t> File(DType dtype, int rows, int cols) {
           std::memcpy(block, &scale, 2);
           nibble(block + 2, (w + 7 + k % 2) % 16);
           break;
+        case DType::kQ4K:
+        case DType::kQ5K:
+          PutSuperBlock(dtype == DType::kQ5K, n, k % 256, w, ScaleOf(n, k / 256 * 32), block);
+          break;
         default:
           break;
       }
@@ -75,7 +100,10 @@ std::vector<uint8_t> File(DType dtype, int rows, int cols) {
   }
   return bytes;
 }
-constexpr DType kTypes[] = {DType::kF32, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kIq4Nl};
+// A K that is no whole number of warps' tiles.
+int ColumnsOf(DType dtype) { return GetDTypeInfo(dtype).block_elements == 256 ? 768 : 608; }
+constexpr DType kTypes[] = {DType::kF32,   DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+                            DType::kIq4Nl, DType::kQ4K,  DType::kQ5K};
 
 // The same with its view and the numbers that the reference reads in it.
 struct FileMatrix {
@@ -106,8 +134,9 @@ struct DeviceMatrix {
 };
 
 TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
-  constexpr int kN = 40, kK = 608, kStride = kN + 3;
+  constexpr int kN = 40, kStride = kN + 3;
   for (const DType dtype : kTypes) {
+    const int kK = ColumnsOf(dtype);
     const FileMatrix file(dtype, kN, kK);
     const DeviceMatrix matrix(PackWeights(file.view));
     for (const int rows : {1, 9, 17, 40, 130}) {
@@ -136,9 +165,40 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
   }
 }
 
-TEST(PackedWeights, FourBitsOfATableTakeFourAndAHalf) {
-  for (const DType dtype : {DType::kQ4_0, DType::kIq4Nl}) {
-    EXPECT_EQ(PackedBytes(dtype, 32, 512) - 32 * 4, 32 * 512 * 9 / 16) << GetDTypeInfo(dtype).name;
+TEST(PackedWeights, TakeTheBitsThatTheirTypeSays) {
+  constexpr struct {
+    DType dtype;
+    double bits;
+  } kBits[] = {{DType::kQ4_0, 4.5},  {DType::kIq4Nl, 4.5}, {DType::kQ4_1, 5}, {DType::kQ8_0, 8.5},
+               {DType::kQ4K, 4.625}, {DType::kQ5K, 5.625}, {DType::kQ6K, 7},  {DType::kF16, 16}};
+  for (const auto& [dtype, bits] : kBits) {
+    const int64_t bytes = PackedBytes(dtype, 32, 512) - 32 * static_cast<int64_t>(sizeof(float));
+    EXPECT_EQ(static_cast<double>(bytes) * 8 / (32 * 512), bits) << GetDTypeInfo(dtype).name;
+  }
+}
+
+// d and d' are as large as an f16 can be, and nothing is multiplied by them.
+TEST_P(LinearKernels, NestedScalesOfUnusedNumbersAreZero) {
+  FileMatrix file(DType::kQ4K, 16, 512);
+  for (int n = 0; n < 16; ++n) {
+    uint8_t* block = file.bytes.data() + static_cast<size_t>(n) * 2 * 144 + 144;
+    SetBlockScales(DType::kQ4K, block, 65504, 65504);
+    std::fill_n(block + 4, 12, uint8_t{0});
+  }
+  const DeviceMatrix matrix(PackWeights(file.view));
+  const DeviceHalves x(1, 512, X);
+  const DeviceArray<float> out(16);
+  LinearArgs args = matrix.args;
+  args.x = x.halves();
+  args.num_x_rows = 1;
+  args.out = out.data();
+  args.out_stride = 16;
+  ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
+  const std::vector<float> got = out.Read();
+  for (int n = 0; n < 16; ++n) {
+    float sum = 0;
+    for (int k = 0; k < 256; ++k) sum += file.at(n, k) * X(0, k);
+    ASSERT_EQ(got[n], sum) << n;
   }
 }
 
@@ -195,8 +255,9 @@ TEST_P(LinearKernels, ManyOutputsTakeTwoPanelsABlock) {
 }
 
 TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
-  constexpr int kN = 40, kK = 96;
+  constexpr int kN = 40;
   for (const DType dtype : kTypes) {
+    const int kK = GetDTypeInfo(dtype).block_elements == 256 ? 512 : 96;
     const FileMatrix file(dtype, kN, kK);
     const DeviceMatrix matrix(PackWeights(file.view));
     const DeviceArray<int32_t> tokens(std::vector<int32_t>{3, 39, -1, 16});
