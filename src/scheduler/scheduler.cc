@@ -1,11 +1,15 @@
 // The policy. Schedule() names its steps in order; everything below it is one of them or what they
-// share.
+// share, but for who is preempted (preemption.cc).
 //
-// Why the oldest sequence of the best priority always advances: running sequences are visited by
-// rank; one that lacks a block may preempt every sequence of lower rank, the lowest first; a
-// sequence never needs more blocks than the pool has (Add sees to it); a victim still in flight
-// gets no further rows until it can be preempted; and nobody is admitted while a running sequence
-// lacks blocks. Since a preempted sequence keeps its age, it becomes the oldest one in time.
+// Why every sequence ends. Running sequences have a rank: priority, then age. The first in rank is
+// never preempted and always advances: fairness takes the lowest in rank of a tenant that has
+// several rows, and memory the lowest of all if nobody else; who lacks a block may so preempt
+// everybody but the first in rank; a sequence never needs more blocks than the pool has (Add sees
+// to it); and nobody is admitted while a running sequence lacks blocks. A half-done prompt and a
+// waiting sequence come to their turn because the counter of a tenant that is not served stands
+// still while those of the others rise, and newcomers enter at most one step's credit below it. A
+// preempted sequence keeps its age, and taking a row or blocks for fairness leaves the one that
+// gives with twice what the other then has, so that it cannot be undone by the same rule.
 #include "scheduler/scheduler.h"
 
 #include <algorithm>
@@ -22,6 +26,8 @@ Scheduler::Scheduler(const SchedulerConfig& config)
                                         config.max_model_len,
                                         int64_t{config.num_kv_blocks} * config.kv_block_tokens))
                                   : config.max_model_len),
+      tenants_(config.max_step_tokens * kPromptTokenCost),
+      waiting_(config.priority_ageing),
       pool_(config.num_kv_blocks, config.kv_block_tokens) {
   SLUICE_CHECK(config.max_rows > 0 && config.kv_block_tokens > 0 && config.num_kv_blocks > 0 &&
                    config.max_model_len > 0 && config.max_steps_in_flight > 0,
@@ -41,14 +47,15 @@ Scheduler::Scheduler(const SchedulerConfig& config)
 Scheduler::~Scheduler() = default;
 
 ScheduleResult Scheduler::Schedule(absl::Time now) {
+  now_ = now;
   ScheduleResult result;
   result.ended = ExpireDeadlines(now);
   if (in_flight_.size() >= static_cast<size_t>(config_.max_steps_in_flight)) return result;
 
   Draft draft = NewDraft();
+  MakeRoom();
   PlanGenerating(draft);
-  ContinuePrefills(draft);
-  AdmitWaiting(draft);
+  PlanPrompts(draft);
   result.plan = Commit(std::move(draft));
   return result;
 }
@@ -56,7 +63,6 @@ ScheduleResult Scheduler::Schedule(absl::Time now) {
 Scheduler::Draft Scheduler::NewDraft() {
   Draft draft;
   draft.budget = config_.max_step_tokens;
-  draft.yielding = std::exchange(yield_, {}).victim;
   const size_t num_rows = running_.size() + std::min(free_slots_.size(), size_t{16});
   draft.rows.reserve(num_rows);
   draft.plan.rows.reserve(num_rows);
@@ -92,19 +98,44 @@ void Scheduler::PlanGenerating(Draft& draft) {
   }
 }
 
-void Scheduler::ContinuePrefills(Draft& draft) {
-  for (size_t i = 0; i < running_.size() && draft.budget > 0; ++i) {
-    if (running_[i]->num_unplanned_tokens() > 1) PlanRow(draft, *running_[i]);
+// Half-done prompts and waiting sequences by turn, so that the long prompt of one tenant yields its
+// next chunk to the new request of another that has had less. Where the first that waits does not
+// fit no other overtakes it, or a long prompt would starve. A step that answers a tenant which is
+// half a step behind or more is not filled up with prompts of those ahead: it would get longer.
+void Scheduler::PlanPrompts(Draft& draft) {
+  std::vector<Sequence*> half_done;
+  for (Sequence* sequence : running_) {
+    if (sequence->num_unplanned_tokens() > 1) half_done.push_back(sequence);
+  }
+  bool admits = true;
+  while (draft.budget > 0) {
+    Sequence* const waiting = admits && !free_slots_.empty() ? waiting_.Front(now_) : nullptr;
+    Sequence* const next = TakeNextPrompt(half_done, waiting);
+    if (next == nullptr) return;
+    if (draft.answered != nullptr && draft.answered != next->tenant &&
+        tenants_.Leads(*next->tenant, *draft.answered, draft.answered_served)) {
+      return;
+    }
+    if (next == waiting) {
+      admits = Admit(draft, *next);
+    } else {
+      PlanRow(draft, *next);
+    }
   }
 }
 
-// Strictly in order: where the first does not fit nobody overtakes it, or a long prompt would
-// starve.
-void Scheduler::AdmitWaiting(Draft& draft) {
-  while (draft.budget > 0 && !free_slots_.empty()) {
-    Sequence* sequence = waiting_.Front();
-    if (sequence == nullptr || !Admit(draft, *sequence)) return;
-  }
+// The one of `half_done`, which it then leaves, or `waiting`; null: there is none.
+Sequence* Scheduler::TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting) const {
+  std::erase_if(half_done, [](const Sequence* s) { return s->state != SequenceState::kRunning; });
+  const auto turn = [](const Sequence* s) {
+    return Turn{s->priority, s->tenant->served, false, s->admission};
+  };
+  const auto first = std::ranges::min_element(half_done, {}, turn);
+  if (first == half_done.end()) return waiting;
+  if (waiting != nullptr && waiting_.TurnOf(*waiting, now_) < turn(*first)) return waiting;
+  Sequence* const next = *first;
+  half_done.erase(first);
+  return next;
 }
 
 // False: too few blocks for all it has to compute, or too little of the budget for a prompt that is
@@ -120,8 +151,10 @@ bool Scheduler::Admit(Draft& draft, Sequence& sequence) {
   const auto num_cached = std::ranges::count_if(
       match.blocks, [this](BlockId block) { return pool_.num_references(block) == 0; });
   const int32_t num_matched = static_cast<int32_t>(match.blocks.size());
-  if (NumBlocks(sequence.num_tokens()) - num_matched > pool_.num_available() - num_cached)
+  if (NumBlocks(sequence.num_tokens()) - num_matched > pool_.num_available() - num_cached) {
+    lacks_blocks_ = &sequence;
     return false;
+  }
 
   for (const BlockId block : match.blocks) pool_.AddReference(block);
   sequence.blocks = std::move(match.blocks);
@@ -129,7 +162,10 @@ bool Scheduler::Admit(Draft& draft, Sequence& sequence) {
   sequence.num_published_blocks = num_matched;
   sequence.num_planned_tokens = sequence.num_computed_tokens =
       num_matched * config_.kv_block_tokens;
+  const int64_t priority = waiting_.TurnOf(sequence, now_).priority;
   LeaveWaiting(sequence);
+  num_admitted_tokens_ += sequence.num_tokens();
+  sequence.priority = static_cast<int32_t>(priority);
   if (sequence.admission == 0) {
     sequence.admission = ++last_admission_;
     sequence.num_cached_tokens = std::min(sequence.num_computed_tokens, sequence.num_prompt_tokens);
@@ -144,7 +180,6 @@ bool Scheduler::Admit(Draft& draft, Sequence& sequence) {
 
 // Gives the sequence as many tokens as it has, the budget allows and blocks can be found for.
 void Scheduler::PlanRow(Draft& draft, Sequence& sequence) {
-  if (&sequence == draft.yielding || &sequence == yield_.victim) return;
   const int32_t wanted = std::min(sequence.num_unplanned_tokens(), draft.budget);
   const int32_t room = ReserveBlocks(sequence, sequence.num_planned_tokens + wanted);
   const int32_t num_tokens = std::min(wanted, room - sequence.num_planned_tokens);
@@ -158,34 +193,13 @@ int32_t Scheduler::ReserveBlocks(Sequence& sequence, int32_t num_tokens) {
     const BlockId block = pool_.Allocate();
     if (block != kNoBlock) {
       sequence.blocks.push_back(block);
+      ++sequence.tenant->num_blocks;
     } else if (!PreemptFor(sequence)) {
       break;
     }
   }
   return config_.keeps_kv ? static_cast<int32_t>(sequence.blocks.size()) * config_.kv_block_tokens
                           : num_tokens;
-}
-
-// Preempts the running sequence of the lowest rank, if that is not `sequence` itself or in flight.
-bool Scheduler::PreemptFor(Sequence& sequence) {
-  Sequence& victim = *running_.back();
-  if (&victim == &sequence) return false;
-  if (victim.num_rows_in_flight > 0) {
-    if (yield_.victim == nullptr) yield_ = {&sequence, &victim};
-    return false;
-  }
-  Preempt(victim);
-  return true;
-}
-
-// Its tokens so far, output included, are all to be computed again, as far as the prefix cache does
-// not keep them.
-void Scheduler::Preempt(Sequence& sequence) {
-  ++num_preemptions_;
-  LeaveRunning(sequence);
-  ReleaseBlocks(sequence);
-  sequence.num_planned_tokens = sequence.num_computed_tokens = 0;
-  EnterWaiting(sequence);
 }
 
 void Scheduler::AppendRow(Draft& draft, Sequence& sequence, int32_t num_tokens) {
@@ -220,8 +234,23 @@ void Scheduler::AppendRow(Draft& draft, Sequence& sequence, int32_t num_tokens) 
   sequence.num_planned_tokens = end;
   sequence.num_pending_samples += samples ? 1 : 0;
   ++sequence.num_rows_in_flight;
-  sequence.tenant->served_tokens += std::max<int64_t>(0, end - sequence.num_charged_tokens);
-  sequence.num_charged_tokens = std::max<int64_t>(end, sequence.num_charged_tokens);
+  sequence.last_planned = last_step_ + 1;
+  ChargeRow(draft, sequence, samples);
+}
+
+void Scheduler::ChargeRow(Draft& draft, Sequence& sequence, bool samples) {
+  Tenant& tenant = *sequence.tenant;
+  const int64_t served = tenant.served;
+  const int32_t end = sequence.num_planned_tokens;
+  const int32_t new_prompt_tokens =
+      std::max(0, std::min(end, sequence.num_prompt_tokens) - sequence.num_charged_tokens);
+  sequence.num_charged_tokens = std::max(end, sequence.num_charged_tokens);
+  tenant.Charge(new_prompt_tokens * kPromptTokenCost + (samples ? kOutputTokenCost : 0) +
+                NumBlocks(end) * kBlockStepCost);
+  if (!samples || !sequence.prompt_is_open) return;
+  ClosePrompt(sequence);
+  if (draft.answered != nullptr && draft.answered_served <= served) return;
+  draft.answered = &tenant;
 }
 
 BatchPlan Scheduler::Commit(Draft draft) {
@@ -232,61 +261,6 @@ BatchPlan Scheduler::Commit(Draft draft) {
   plan.block_begin.push_back(static_cast<int32_t>(plan.blocks.size()));
   in_flight_.push_back({plan.step, std::move(draft.rows)});
   return std::move(plan);
-}
-
-std::vector<SequenceUpdate> Scheduler::Apply(StepResult result) {
-  SLUICE_CHECK(!in_flight_.empty() && in_flight_.front().id == result.step, "step {}", result.step);
-  const Step step = std::move(in_flight_.front());
-  in_flight_.pop_front();
-  SLUICE_CHECK(result.rows.size() == step.rows.size(), "{} != {}", result.rows.size(),
-               step.rows.size());
-  std::vector<SequenceUpdate> updates;
-  updates.reserve(step.rows.size());
-  for (size_t r = 0; r < step.rows.size(); ++r) {
-    auto update = ApplyRow(step.rows[r], std::move(result.rows[r]));
-    if (update) updates.push_back(*std::move(update));
-  }
-  return updates;
-}
-
-std::optional<SequenceUpdate> Scheduler::ApplyRow(const PlannedRow& row, RowResult result) {
-  Sequence& sequence = *row.sequence;
-  SLUICE_CHECK(result.sequence == sequence.id, "sequence {}, not {}", result.sequence, sequence.id);
-  SLUICE_CHECK(result.tokens.size() == (row.samples && !sequence.pooled ? 1 : 0) &&
-                   result.pooled.empty() != (row.samples && sequence.pooled),
-               "{} tokens, {} elements", result.tokens.size(), result.pooled.size());
-  --sequence.num_rows_in_flight;
-  sequence.num_computed_tokens = row.num_tokens_after;
-  // Not when it was planned: what a failing step leaves in its blocks must not be found by others.
-  PublishFullBlocks(sequence);
-  if (sequence.state == SequenceState::kEnded) {
-    Forget(sequence);
-    return std::nullopt;
-  }
-  if (sequence.num_computed_tokens >= sequence.num_prompt_tokens) ReleaseFollowers(sequence);
-  if (!row.samples) return std::nullopt;
-  if (sequence.pooled) {
-    --sequence.num_pending_samples;
-    SequenceUpdate update{
-        sequence.id, {}, FinishReason::kStop, sequence.num_cached_tokens, std::move(result.pooled)};
-    End(sequence);
-    return update;
-  }
-
-  const TokenId token = result.tokens[0].token;
-  const SamplingParams& sampling = *sequence.sampling;
-  const bool may_stop = sequence.num_tokens() - sequence.num_prompt_tokens >= sampling.min_tokens;
-  sequence.tokens.push_back(token);
-  --sequence.num_pending_samples;
-  SequenceUpdate update{
-      sequence.id, std::move(result.tokens), std::nullopt, sequence.num_cached_tokens, {}};
-  if (may_stop && std::ranges::binary_search(sampling.stop_token_ids, token)) {
-    update.finished = FinishReason::kStop;
-  } else if (sequence.num_tokens() - sequence.num_prompt_tokens >= sequence.max_output_tokens) {
-    update.finished = FinishReason::kLength;
-  }
-  if (update.finished) End(sequence);
-  return update;
 }
 
 }  // namespace sluice

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "scheduler/block_pool.h"
 #include "scheduler/sequence.h"
+#include "scheduler/tenants.h"
 #include "scheduler/waiting_queue.h"
 #include "sluice/types.h"
 #include "step/batch_plan.h"
@@ -33,6 +34,7 @@ struct SchedulerConfig {
   int32_t max_waiting_sequences = 256;
   int64_t max_waiting_tokens = 1 << 20;  // prompt tokens in waiting sequences
   int32_t max_steps_in_flight = 1;
+  absl::Duration priority_ageing;  // of waiting that is worth one step of priority; zero: none is
   bool prefix_cache = true;
   // A prompt is one row, never cut: for models whose tokens look ahead, or whose vector is made of
   // all of them. The prefix cache is then off, and no prompt may be longer than max_step_tokens.
@@ -50,6 +52,8 @@ struct SequenceSpec {
   int32_t max_output_tokens = 0;              // >= 1, resumed ones included
   int32_t priority = 0;                       // lower first
   std::string tenant;  // fairness among equal priorities; salts the prefix cache
+  int32_t weight = 1;  // of the tenant
+  absl::Time arrival_time = absl::InfiniteFuture();  // it ages from then on
   absl::Time deadline = absl::InfiniteFuture();
   bool read_prefix_cache = true;
   // A choice of the same prompt that was added before: this one waits until that one's prompt is
@@ -77,6 +81,7 @@ struct ScheduleResult {
 struct SchedulerStats {
   int32_t num_running = 0, num_waiting = 0;
   int64_t num_waiting_tokens = 0;
+  int64_t num_admitted_tokens = 0;  // that have left the waiting ones for a row, ever
   int32_t num_free_blocks = 0, num_cached_blocks = 0,
           num_referenced_blocks = 0;  // sum: num_kv_blocks
   int64_t num_preemptions = 0, prefix_queries = 0,
@@ -110,6 +115,8 @@ class Scheduler {
 
   [[nodiscard]] bool HasSequences() const;  // waiting or running, or steps not yet applied
   [[nodiscard]] SchedulerStats stats() const;
+  // By name; idle ones too, for a while.
+  [[nodiscard]] const std::map<std::string, Tenant>& tenants() const { return tenants_.all(); }
 
   // Checks every invariant of design §5 that a caller cannot see; aborts with the values on
   // failure. For tests.
@@ -128,15 +135,17 @@ class Scheduler {
   struct Draft {  // the plan that Schedule is making
     BatchPlan plan;
     std::vector<PlannedRow> rows;
-    int32_t budget = 0;                  // tokens left
-    const Sequence* yielding = nullptr;  // gets no row: the last Schedule wants to preempt it
+    int32_t budget = 0;  // tokens left
+    // A tenant whose prompt ends in this step, with its counter before: of these the least served.
+    const Tenant* answered = nullptr;
+    int64_t answered_served = 0;
   };
 
   // The policy, in order.
   std::vector<SequenceUpdate> ExpireDeadlines(absl::Time now);
+  void MakeRoom();
   void PlanGenerating(Draft& draft);
-  void ContinuePrefills(Draft& draft);
-  void AdmitWaiting(Draft& draft);
+  void PlanPrompts(Draft& draft);
   BatchPlan Commit(Draft draft);
 
   Draft NewDraft();
@@ -147,10 +156,17 @@ class Scheduler {
   void PlanRow(Draft& draft, Sequence& sequence);
   void AppendRow(Draft& draft, Sequence& sequence, int32_t num_tokens);
   int32_t ReserveBlocks(Sequence& sequence, int32_t num_tokens);
+  Sequence* TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting) const;
+  void ChargeRow(Draft& draft, Sequence& sequence, bool samples);
   bool PreemptFor(Sequence& sequence);
+  Sequence* Youngest(const Tenant& tenant) const;
+  Sequence* FairVictim(const Tenant& poor, int64_t priority, int64_t Tenant::* holding,
+                       int64_t wanted) const;
   void Preempt(Sequence& sequence);
 
   std::optional<SequenceUpdate> ApplyRow(const PlannedRow& row, RowResult result);
+  SequenceUpdate TakeSample(Sequence& sequence, RowResult result);
+  void Requeue(Sequence& sequence);
   void PublishFullBlocks(Sequence& sequence);
 
   Sequence* Find(SequenceId id);
@@ -158,17 +174,21 @@ class Scheduler {
   void LeaveWaiting(Sequence& sequence);
   void EnterRunning(Sequence& sequence);
   void LeaveRunning(Sequence& sequence);
+  void OpenPrompt(Sequence& sequence);
+  void ClosePrompt(Sequence& sequence);
   void ReleaseFollowers(Sequence& sequence);
   void ReleaseBlocks(Sequence& sequence);
   void End(Sequence& sequence);
   void Forget(Sequence& sequence);
   [[nodiscard]] int32_t NumBlocks(int32_t num_tokens) const;
   void CheckRunning(const Sequence& sequence) const;
+  void CheckTenants() const;
 
   const SchedulerConfig config_;
   const int32_t max_tokens_;  // of a sequence: the context, or what the pool holds
   std::map<SequenceId, std::unique_ptr<Sequence>>
       sequences_;  // ended ones too, until no step names them
+  Tenants tenants_;
   WaitingQueue waiting_;
   std::vector<Sequence*> running_;   // by rank, best first
   std::vector<int32_t> free_slots_;  // a heap: the lowest is given first, so that slots stay dense
@@ -178,17 +198,20 @@ class Scheduler {
   std::deque<Step> in_flight_;
   StepId last_step_ = 0;
   uint64_t last_arrival_ = 0, last_admission_ = 0;
-  int32_t num_held_ = 0;
-  int64_t num_waiting_tokens_ = 0;
+  absl::Time now_ = absl::InfinitePast();  // of the last Schedule
+  int32_t num_held_ = 0, num_leaving_ = 0;
+  int64_t num_waiting_tokens_ = 0, num_admitted_tokens_ = 0;
   int64_t num_preemptions_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 
-  // `starved` needs blocks of `victim`, which a step in flight names: the victim gets no row in
-  // this plan and the next, so that it can be preempted soon, however far ahead plans are made.
+  // `starved` needs blocks of `victim`, which has a row in the plan already: the next Schedule
+  // preempts it.
   struct Yield {
     const Sequence* starved = nullptr;
-    const Sequence* victim = nullptr;
+    Sequence* victim = nullptr;
   };
   Yield yield_;
+  const Sequence* lacks_blocks_ =
+      nullptr;  // the waiting one that the last Schedule had no room for
 };
 
 }  // namespace sluice

@@ -1,5 +1,4 @@
-// What moves a sequence from one state to the next, and the checks of it all. The policy is in
-// scheduler.cc.
+// What moves a sequence from one state to the next. The policy is in scheduler.cc.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -29,11 +28,12 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
   sequence.tokens = std::move(spec.prompt_tokens);
   sequence.tokens.insert(sequence.tokens.end(), spec.resume_output_tokens.begin(),
                          spec.resume_output_tokens.end());
-  sequence.tenant = waiting_.AddToTenant(spec.tenant);
+  sequence.tenant = tenants_.Enter(spec.tenant, spec.weight);
   sequence.sampling = std::move(spec.sampling);
   sequence.choice = spec.choice;
   sequence.priority = spec.priority;
   sequence.arrival = ++last_arrival_;
+  sequence.waiting_since = spec.arrival_time;
   sequence.salt = std::move(spec.tenant);
   sequence.deadline = spec.deadline;
   sequence.read_prefix_cache = spec.read_prefix_cache;
@@ -44,6 +44,7 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
     leader->followers.push_back(&sequence);
     sequence.leader = leader;
   }
+  OpenPrompt(sequence);
   EnterWaiting(sequence);
   return absl::OkStatus();
 }
@@ -106,7 +107,7 @@ void Scheduler::Cancel(SequenceId id) {
 void Scheduler::Finish(SequenceId id, int32_t num_kept_tokens) {
   Sequence* sequence = Find(id);
   if (sequence == nullptr) return;
-  if (sequence->state == SequenceState::kRunning) {  // others hold no blocks
+  if (!sequence->blocks.empty()) {  // what waits may have been preempted and must keep its tokens
     const int32_t num_outputs = sequence->num_tokens() - sequence->num_prompt_tokens;
     sequence->tokens.resize(sequence->num_prompt_tokens +
                             std::clamp(num_kept_tokens, 0, num_outputs));
@@ -124,13 +125,16 @@ Sequence* Scheduler::Find(SequenceId id) {
 void Scheduler::End(Sequence& sequence) {
   if (sequence.state == SequenceState::kRunning) {
     LeaveRunning(sequence);
+  } else if (sequence.state == SequenceState::kLeaving) {
+    --num_leaving_;
   } else {
     LeaveWaiting(sequence);
   }
   ReleaseFollowers(sequence);
+  if (sequence.prompt_is_open) ClosePrompt(sequence);
   if (sequence.deadline != absl::InfiniteFuture())
     deadlines_.erase({sequence.deadline, sequence.id});
-  waiting_.RemoveFromTenant(sequence.tenant);
+  tenants_.Leave(sequence.tenant);
   sequence.tenant = nullptr;
   sequence.state = SequenceState::kEnded;
   Forget(sequence);
@@ -143,8 +147,27 @@ void Scheduler::Forget(Sequence& sequence) {
   sequences_.erase(sequence.id);
 }
 
+// What was preempted waits again, for all of its tokens.
+void Scheduler::Requeue(Sequence& sequence) {
+  ReleaseBlocks(sequence);
+  sequence.num_planned_tokens = sequence.num_computed_tokens = 0;
+  sequence.waiting_since = now_;
+  EnterWaiting(sequence);
+}
+
+void Scheduler::OpenPrompt(Sequence& sequence) {
+  if (!std::exchange(sequence.prompt_is_open, true)) tenants_.Open(sequence.tenant);
+}
+
+void Scheduler::ClosePrompt(Sequence& sequence) {
+  sequence.prompt_is_open = false;
+  tenants_.Close(sequence.tenant);
+}
+
 void Scheduler::EnterWaiting(Sequence& sequence) {
   num_waiting_tokens_ += sequence.num_tokens();
+  ++sequence.tenant->num_waiting;
+  sequence.tenant->num_waiting_tokens += sequence.num_tokens();
   if (sequence.leader != nullptr) {
     sequence.state = SequenceState::kHeld;
     ++num_held_;
@@ -156,6 +179,8 @@ void Scheduler::EnterWaiting(Sequence& sequence) {
 
 void Scheduler::LeaveWaiting(Sequence& sequence) {
   num_waiting_tokens_ -= sequence.num_tokens();
+  --sequence.tenant->num_waiting;
+  sequence.tenant->num_waiting_tokens -= sequence.num_tokens();
   if (sequence.leader != nullptr) {
     std::erase(std::exchange(sequence.leader, nullptr)->followers, &sequence);
     --num_held_;
@@ -173,6 +198,8 @@ void Scheduler::EnterRunning(Sequence& sequence) {
   free_slots_.pop_back();
   sequence.slot_is_new = true;
   sequence.state = SequenceState::kRunning;
+  ++sequence.tenant->num_rows;
+  sequence.tenant->num_blocks += static_cast<int64_t>(sequence.blocks.size());
   const auto place = std::ranges::upper_bound(
       running_, &sequence, [](const Sequence* a, const Sequence* b) { return Outranks(*a, *b); });
   running_.insert(place, &sequence);
@@ -181,6 +208,8 @@ void Scheduler::EnterRunning(Sequence& sequence) {
 void Scheduler::LeaveRunning(Sequence& sequence) {
   running_.erase(std::ranges::lower_bound(
       running_, &sequence, [](const Sequence* a, const Sequence* b) { return Outranks(*a, *b); }));
+  --sequence.tenant->num_rows;
+  sequence.tenant->num_blocks -= static_cast<int64_t>(sequence.blocks.size());
   free_slots_.push_back(std::exchange(sequence.slot, -1));
   std::ranges::push_heap(free_slots_, std::greater());
   // Nobody waits for a victim on behalf of a sequence that is gone: the pool may have room enough
@@ -194,19 +223,6 @@ void Scheduler::ReleaseFollowers(Sequence& sequence) {
     follower->leader = nullptr;
     follower->state = SequenceState::kWaiting;
     waiting_.Push(follower);
-  }
-}
-
-// The prefix index learns of the blocks that are full of computed tokens. Blocks of tokens computed
-// but never accepted (planned ahead of a stop token) are beyond `tokens`.
-void Scheduler::PublishFullBlocks(Sequence& sequence) {
-  if (!config_.prefix_cache) return;
-  const int32_t num_full =
-      std::min(sequence.num_computed_tokens, sequence.num_tokens()) / config_.kv_block_tokens;
-  for (int32_t& i = sequence.num_published_blocks; i < num_full; ++i) {
-    const auto content =
-        std::span(sequence.tokens).subspan(i * config_.kv_block_tokens, config_.kv_block_tokens);
-    sequence.prefix = pool_.Publish(sequence.blocks[i], sequence.prefix, sequence.salt, content);
   }
 }
 
@@ -233,95 +249,13 @@ SchedulerStats Scheduler::stats() const {
   return {.num_running = static_cast<int32_t>(running_.size()),
           .num_waiting = waiting_.size() + num_held_,
           .num_waiting_tokens = num_waiting_tokens_,
+          .num_admitted_tokens = num_admitted_tokens_,
           .num_free_blocks = pool_.num_free(),
           .num_cached_blocks = pool_.num_cached(),
           .num_referenced_blocks = pool_.num_referenced(),
           .num_preemptions = num_preemptions_,
           .prefix_queries = prefix_queries_,
           .prefix_hits = prefix_hits_};
-}
-
-void Scheduler::CheckInvariants() const {
-  std::vector<int32_t> references(config_.num_kv_blocks);
-  std::vector<bool> slot_is_taken(config_.max_rows);
-  int32_t num_running = 0, num_waiting = 0, num_held = 0, num_rows_in_flight = 0;
-  int64_t num_waiting_tokens = 0;
-  for (const int32_t slot : free_slots_) slot_is_taken[slot] = true;
-  for (const auto& [id, owned] : sequences_) {
-    const Sequence& sequence = *owned;
-    for (const BlockId block : sequence.blocks) ++references[block];
-    num_rows_in_flight += sequence.num_rows_in_flight;
-    switch (sequence.state) {
-      case SequenceState::kHeld:
-        SLUICE_CHECK(std::ranges::count(sequence.leader->followers, &sequence) == 1, "sequence {}",
-                     id);
-        ++num_held;
-        [[fallthrough]];
-      case SequenceState::kWaiting:
-        ++num_waiting;
-        num_waiting_tokens += sequence.num_tokens();
-        SLUICE_CHECK(
-            sequence.blocks.empty() && sequence.slot == -1 && sequence.num_rows_in_flight == 0 &&
-                sequence.num_pending_samples == 0 && sequence.num_planned_tokens == 0,
-            "waiting sequence {}: {} blocks, slot {}", id, sequence.blocks.size(), sequence.slot);
-        break;
-      case SequenceState::kRunning:
-        ++num_running;
-        SLUICE_CHECK(!slot_is_taken[sequence.slot], "slot {} is given twice", sequence.slot);
-        slot_is_taken[sequence.slot] = true;
-        CheckRunning(sequence);
-        break;
-      case SequenceState::kEnded:
-        SLUICE_CHECK(sequence.num_rows_in_flight > 0 && sequence.slot == -1, "ended sequence {}",
-                     id);
-        break;
-    }
-  }
-  int32_t num_planned_rows = 0;
-  for (const Step& step : in_flight_) num_planned_rows += static_cast<int32_t>(step.rows.size());
-  SLUICE_CHECK(num_rows_in_flight == num_planned_rows, "{} != {}", num_rows_in_flight,
-               num_planned_rows);
-  SLUICE_CHECK(num_running == static_cast<int32_t>(running_.size()), "{} != {}", num_running,
-               running_.size());
-  SLUICE_CHECK(running_.size() + free_slots_.size() == static_cast<size_t>(config_.max_rows),
-               "{} + {} slots of {}", running_.size(), free_slots_.size(), config_.max_rows);
-  SLUICE_CHECK(num_held == num_held_ && num_waiting == waiting_.size() + num_held_,
-               "{} held, {} waiting, queue {}", num_held, num_waiting, waiting_.size());
-  SLUICE_CHECK(num_waiting_tokens == num_waiting_tokens_, "{} != {}", num_waiting_tokens,
-               num_waiting_tokens_);
-  SLUICE_CHECK(std::ranges::is_sorted(running_, [](auto* a, auto* b) { return Outranks(*a, *b); }),
-               "rank order");
-  pool_.CheckInvariants(references);
-  for (const Sequence* sequence :
-       running_) {  // what may still be written belongs to one table and to no prefix
-    for (size_t i = sequence->num_computed_tokens / config_.kv_block_tokens;
-         i < sequence->blocks.size(); ++i) {
-      const BlockId block = sequence->blocks[i];
-      SLUICE_CHECK(references[block] == 1 && !pool_.IsPublished(block),
-                   "sequence {} writes block {} of {} tables", sequence->id, block,
-                   references[block]);
-    }
-  }
-}
-
-void Scheduler::CheckRunning(const Sequence& s) const {
-  SLUICE_CHECK(s.num_computed_tokens <= s.num_planned_tokens &&
-                   s.num_planned_tokens < s.num_tokens() + s.num_pending_samples,
-               "sequence {}: {} computed, {} planned, {} + {} known", s.id, s.num_computed_tokens,
-               s.num_planned_tokens, s.num_tokens(), s.num_pending_samples);
-  SLUICE_CHECK(s.num_pending_samples == 0 || s.num_unplanned_tokens() == 1,
-               "sequence {}: {} pending, {} unplanned", s.id, s.num_pending_samples,
-               s.num_unplanned_tokens());
-  SLUICE_CHECK(!config_.keeps_kv || s.num_planned_tokens <= static_cast<int32_t>(s.blocks.size()) *
-                                                                config_.kv_block_tokens,
-               "sequence {}: {} tokens in {} blocks", s.id, s.num_planned_tokens, s.blocks.size());
-  SLUICE_CHECK(s.num_output_tokens() <= s.max_output_tokens && s.num_tokens() <= max_tokens_,
-               "sequence {}: {} output tokens", s.id, s.num_output_tokens());
-  SLUICE_CHECK(!config_.whole_prompts || s.num_planned_tokens == s.num_tokens(),
-               "sequence {}: {} of {} tokens of a whole prompt", s.id, s.num_planned_tokens,
-               s.num_tokens());
-  SLUICE_CHECK(s.num_rows_in_flight <= static_cast<int32_t>(in_flight_.size()), "sequence {}",
-               s.id);
 }
 
 }  // namespace sluice

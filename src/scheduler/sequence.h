@@ -16,8 +16,10 @@ namespace sluice {
 struct Tenant;
 
 // kHeld: waiting, and not to be admitted before its leader's prompt is computed.
+// kLeaving: preempted while steps in flight name it: it has no slot, keeps its blocks, takes its
+// last tokens, and waits once those steps are applied.
 // kEnded: gone for the caller; it stays until the last step that names it is applied.
-enum class SequenceState : uint8_t { kHeld, kWaiting, kRunning, kEnded };
+enum class SequenceState : uint8_t { kHeld, kWaiting, kRunning, kLeaving, kEnded };
 
 struct Sequence {
   // What a step reads first, so that a thousand rows cost few cache lines each.
@@ -27,7 +29,8 @@ struct Sequence {
   // Its one output is a vector, which counts as an output token that is never known: it is pending
   // from the row with the last prompt token until that row is applied, and then the sequence ends.
   bool pooled = false;
-  int32_t slot = -1;  // -1: none; only running sequences have one
+  bool prompt_is_open = false;  // as counted in its tenant
+  int32_t slot = -1;            // -1: none; only running sequences have one
   int32_t num_prompt_tokens = 0;
   int32_t max_output_tokens = 0;  // no more than fits the context and the KV pool
   int32_t num_planned_tokens =
@@ -38,13 +41,15 @@ struct Sequence {
   int32_t num_published_blocks = 0;  // of `blocks`, from the front: seen by the prefix index
   std::vector<TokenId> tokens;       // prompt, then the known output
   std::vector<BlockId> blocks;       // the block table
-  Tenant* tenant = nullptr;          // owned by WaitingQueue
-  int64_t num_charged_tokens = 0;  // positions its tenant was charged for; recomputing them is free
+  Tenant* tenant = nullptr;          // owned by Tenants
+  int32_t num_charged_tokens = 0;  // positions its tenant was charged for; recomputing them is free
+  StepId last_planned = 0;         // the last step with a row of it
   PrefixNode prefix;               // of the last published block, or the root
 
   std::shared_ptr<const SamplingParams> sampling;  // owners: SequenceSpec and SlotInit say
   uint32_t choice = 0;
-  int32_t priority = 0;
+  int32_t priority = 0;  // from its admission on with what it had gained by ageing
+  absl::Time waiting_since = absl::InfiniteFuture();
   uint64_t arrival = 0;  // order of Add
   uint64_t admission =
       0;  // order of first admission, its age; 0: never admitted. Kept over preemption

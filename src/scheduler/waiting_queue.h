@@ -1,58 +1,52 @@
-// The order in which waiting sequences are admitted: priority (lower first), preempted sequences
-// (oldest first), then fairness among tenants: the one that was served the fewest tokens, then
-// arrival. Engine thread only. Source: the virtual token counter of "Fairness in Serving Large
-// Language Models", arXiv:2401.00588.
+// Waiting sequences, and whose turn it is: effective priority, then the tenant that has had the
+// least, then arrival. A sequence that was preempted goes before its tenant's others. Engine thread
+// only.
 #pragma once
 
 #include <compare>
 #include <cstdint>
 #include <map>
-#include <string>
 
+#include "absl/time/time.h"
 #include "scheduler/sequence.h"
 
 namespace sluice {
 
-struct Tenant {
-  int32_t number = 0;         // unique; order of first appearance
-  int32_t num_sequences = 0;  // waiting and running
-  int64_t served_tokens =
-      0;  // virtual: a tenant that was idle starts from the least served active one
+// The order in which prompts are computed, half-done and waiting ones alike; less is sooner.
+struct Turn {
+  int64_t priority = 0;
+  int64_t served = 0;    // its tenant's counter
+  bool waiting = false;  // what is begun goes before what is not
+  uint64_t order = 0;    // of admission, or of arrival
+  friend auto operator<=>(const Turn&, const Turn&) = default;
 };
 
 class WaitingQueue {
  public:
-  // Counts a new sequence of the tenant. A tenant that had none is lifted to the least served one
-  // that has, so that idle time banks nothing.
-  Tenant* AddToTenant(const std::string& name);
-  void RemoveFromTenant(Tenant* tenant);
+  // `ageing`: time of waiting that is worth one step of priority; zero: none is.
+  explicit WaitingQueue(absl::Duration ageing) : ageing_(ageing) {}
 
   // Sequences know by themselves where they belong; `admission` != 0 means preempted.
   void Push(Sequence* sequence);
   void Remove(const Sequence* sequence);
 
   // Whom to admit next; null: nobody waits.
-  [[nodiscard]] Sequence* Front() const;
+  [[nodiscard]] Sequence* Front(absl::Time now) const;
+  [[nodiscard]] Turn TurnOf(const Sequence& waiting, absl::Time now) const;
   [[nodiscard]] int32_t size() const { return static_cast<int32_t>(queue_.size()); }
 
  private:
   struct Place {
     int32_t priority = 0;
-    int32_t tenant = 0;  // kPreempted: before every tenant
+    int32_t tenant = 0;
+    bool fresh = false;  // never admitted
     uint64_t order = 0;  // admission of preempted sequences, else arrival
     friend auto operator<=>(const Place&, const Place&) = default;
   };
   static Place PlaceOf(const Sequence& sequence);
-  [[nodiscard]] int64_t LeastServed()
-      const;  // of tenants with sequences; without any: of the last that had one
-  void ForgetIdleTenants();
 
+  const absl::Duration ageing_;
   std::map<Place, Sequence*> queue_;
-  std::map<std::string, Tenant> tenants_;
-  int32_t last_tenant_number_ = 0;
-  int64_t last_served_tokens_ = 0;
-  size_t forget_at_size_ =
-      64;  // of tenants_; doubles with what remains, so that forgetting costs O(1) a tenant
 };
 
 }  // namespace sluice

@@ -278,7 +278,8 @@ void Trace::CheckPlan(const BatchPlan& plan) {
   summary_.num_rows_planned_ahead += std::ranges::count(plan.tokens, kTokenFromSlot);
 }
 
-// The admitted sequence of the best priority and greatest age must get a row again and again.
+// The admitted sequence of the best priority and greatest age must get a row again and again. It
+// may have been preempted before it was that, and then waits for its tenant's turn.
 void Trace::CheckProgress(const BatchPlan& plan) {
   SequenceId best = 0;
   for (const auto& [id, live] : live_) {
@@ -294,7 +295,7 @@ void Trace::CheckProgress(const BatchPlan& plan) {
   if (!has_row) ++wait_of_oldest_;
   oldest_ = best;
   summary_.longest_wait_of_oldest = std::max(summary_.longest_wait_of_oldest, wait_of_oldest_);
-  Expect(wait_of_oldest_ <= 2 * kMaxRows,
+  Expect(wait_of_oldest_ <= 20 * kMaxRows,
          fmt::format("sequence {} waited for {} steps", best, wait_of_oldest_));
 }
 
