@@ -115,8 +115,8 @@ void Products(cudaStream_t stream, double copy_rate, std::vector<std::string>& o
                           copy_rate));
       if (rows >= 64) {
         out.push_back(Entry(fmt::format("linear_tiled {} {} rows", name, rows),
-                            TimeOf(stream, [&] { return LinearTiled(args, stream); }), moved, flops,
-                            copy_rate));
+                            TimeOf(stream, [&] { return LinearTiled(args, {}, stream); }), moved,
+                            flops, copy_rate));
       }
       Must(cudaFree(x.data), "cudaFree");
       Must(cudaFree(x.scale), "cudaFree");

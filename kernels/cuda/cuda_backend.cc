@@ -166,6 +166,12 @@ bool CudaBackend::MultiplyByBlas(const LinearArgs& args) {
   return true;
 }
 
+cudaError_t CudaBackend::MultiplyTiled(const LinearArgs& args) {
+  TiledRanges ranges{.sums = tiled_sums_, .arrived = tiled_arrived_};
+  if (tiled_sums_ != nullptr) ranges.count = TiledRangesFor(args, device_.multiprocessors);
+  return LinearTiled(args, ranges, stream_);
+}
+
 void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
   const auto& linear = *static_cast<const DeviceLinear*>(w.impl);
   SLUICE_CHECK(x.cols == w.cols && out.cols == w.rows && out.rows == x.rows,
@@ -184,8 +190,7 @@ void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out)
     args.residual_stride = residual.stride;
     if (MultiplyByBlas(args)) continue;
     const bool tiled = !options_.deterministic && args.num_x_rows >= kTiledRows;
-    Enqueue("linear",
-            [&] { return tiled ? LinearTiled(args, stream_) : LinearRows(args, stream_); });
+    Enqueue("linear", [&] { return tiled ? MultiplyTiled(args) : LinearRows(args, stream_); });
   }
   Wrote(out);
 }

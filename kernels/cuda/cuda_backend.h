@@ -160,6 +160,9 @@ class CudaBackend final : public Ops {
   // The product by cuBLASLt, if it is there and it is one for it.
   bool MultiplyByBlas(const LinearArgs& args);
 
+  // The product of many rows.
+  cudaError_t MultiplyTiled(const LinearArgs& args);
+
   // --- Halves ---
   // Room for the Halves of `out`, which is about to be written, and a note of whose they are.
   Halves NewHalvesOf(const Tensor& out);
@@ -213,6 +216,10 @@ class CudaBackend final : public Ops {
     float eps = 0;
     int32_t group = 0;
   } head_norm_;
+
+  // For a place in every multiprocessor; null: no product is cut.
+  float* tiled_sums_ = nullptr;
+  uint32_t* tiled_arrived_ = nullptr;
 
   SlotTable slots_;
   float* sample_scratch_ = nullptr;

@@ -124,6 +124,13 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const CudaOpsOp
     absl::StatusOr<std::unique_ptr<Blas>> blas = Blas::Open(options.find_blas);
     if (blas.ok()) backend->blas_ = *std::move(blas);  // else our own kernels
   }
+  if (!options.deterministic) {
+    const auto places = int64_t{device.multiprocessors};
+    ASSIGN_OR_RETURN(void* sums, backend->Allocate(places * kTiledSums * sizeof(float)));
+    ASSIGN_OR_RETURN(void* arrived, backend->Allocate(places * sizeof(uint32_t)));
+    backend->tiled_sums_ = static_cast<float*>(sums);
+    backend->tiled_arrived_ = static_cast<uint32_t*>(arrived);
+  }
   for (Step& step : backend->steps_) {
     RETURN_IF_ERROR(
         ToStatus(cudaEventCreateWithFlags(&step.done, cudaEventDisableTiming), "cudaEventCreate"));

@@ -201,7 +201,17 @@ struct LinearArgs {
 // For few rows of x, and for experts.
 cudaError_t LinearRows(const LinearArgs& args, cudaStream_t stream);
 // --- linear_tiled.cu --- The same for many rows, not of experts, in another order of sums.
-cudaError_t LinearTiled(const LinearArgs& args, cudaStream_t stream);
+// K may be cut in ranges, `count` <= its tiles, which need memory that only this launch uses. A
+// place is a block's outputs and rows.
+inline constexpr int32_t kTiledSums = 128 * 128;
+struct TiledRanges {
+  int32_t count = 1;
+  float* sums = nullptr;        // [places][count][kTiledSums]
+  uint32_t* arrived = nullptr;  // [places] zeros, before and after
+};
+// How many ranges are best; places * ranges <= max(multiprocessors, places).
+[[nodiscard]] int32_t TiledRangesFor(const LinearArgs& args, int32_t multiprocessors);
+cudaError_t LinearTiled(const LinearArgs& args, const TiledRanges& ranges, cudaStream_t stream);
 // out[t] = scale * row tokens[t] of the matrix. format, weights, row_scale, rows and columns of
 // `table` count.
 struct EmbedArgs {

@@ -5,10 +5,20 @@
 // 16-byte pieces are swizzled so that a fragment's loads meet no bank twice; a tile's weights go
 // from global memory to registers one tile ahead and are expanded there, once for 8 matrix
 // instructions. Bytes: the matrix once for each 128 rows, x once for each 128 outputs; 2 N K rows
-// FLOP. Bound by matrix instructions from about 128 rows on. Accumulation: f32, columns ascending
-// in the order of the matrix instruction; times the powers of two of both sides; residual last. Not
-// the order of linear.cu: which of the two runs depends on the number of rows, unless the backend
-// is deterministic.
+// FLOP. Bound by matrix instructions from about 128 rows on.
+//
+// Where that makes fewer blocks than there are multiprocessors, K is cut in ranges, each a block's:
+// it writes its sums to memory, and the last of a place's blocks to arrive adds them up, ranges
+// ascending, whoever that is. A block's sums are 64 KiB, which the last one reads at some 64 bytes
+// a clock, about what a tile takes: more ranges than the root of the tiles would cost more than
+// they save (an estimate, not measured). Bytes: 128 KiB more for each block.
+//
+// Accumulation: f32, columns ascending in the order of the matrix instruction, then ranges
+// ascending; times the powers of two of both sides; residual last. Not the order of linear.cu:
+// which of the two runs, and in how many ranges, depends on the number of rows, unless the backend
+// is deterministic. linear.cu is not cut: its order may depend on K alone, and its 8 warps share K
+// already.
+// Source of the last block: CUDA C++ Programming Guide, "Memory Fence Functions".
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix.h"
@@ -23,6 +33,7 @@ constexpr int kThreads = 256;
 constexpr int kBlockOutputs = 128, kBlockRows = 128;
 constexpr int kWarpPanels = 2, kWarpRows = 64;
 constexpr int kWarpColumns = kWarpRows / 8;  // of 8 rows of x
+static_assert(kBlockOutputs * kBlockRows == kTiledSums);
 constexpr int kStages = 3;
 constexpr int kStageHalves = kBlockRows * kTileColumns;
 constexpr size_t kSharedBytes = sizeof(uint16_t) * kStages * kStageHalves;
@@ -92,9 +103,54 @@ SLUICE_DEVICE void WriteSums(const LinearArgs& args, int32_t first_output, int32
   }
 }
 
+// Whether the block is its place's last to arrive; if so, sums become those of all ranges. `shared`
+// is one word, which threads may still be reading when others come.
+SLUICE_DEVICE bool AddRanges(const TiledRanges& ranges, uint32_t* shared,
+                             float (&sums)[kWarpPanels][kWarpColumns][4]) {
+  const uint32_t thread = ThreadIndex().x;
+  const uint32_t place = BlockIndex().y * GridSize().x + BlockIndex().x;
+  const auto count = static_cast<uint32_t>(ranges.count);
+  // Four sums of a thread beside those of the next thread.
+  float* const first = ranges.sums + int64_t{place} * count * kTiledSums + thread * 4;
+  float* const mine = first + int64_t{BlockIndex().z} * kTiledSums;
+  SLUICE_UNROLL
+  for (int p = 0; p < kWarpPanels; ++p) {
+    SLUICE_UNROLL
+    for (int c = 0; c < kWarpColumns; ++c) {
+      Words4 four;
+      SLUICE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        four.word[i] = BitsOf(sums[p][c][i]);
+        sums[p][c][i] = 0;
+      }
+      StoreWords4(mine + (p * kWarpColumns + c) * kThreads * 4, four);
+    }
+  }
+  Fence();
+  SyncBlock();
+  if (thread == 0) *shared = AtomicAdd(ranges.arrived + place, 1U);
+  SyncBlock();
+  if (*shared + 1 < count) return false;
+  Fence();
+  if (thread == 0) AtomicAdd(ranges.arrived + place, 0U - count);  // as the next launch finds it
+  for (uint32_t r = 0; r < count; ++r) {
+    SLUICE_UNROLL
+    for (int p = 0; p < kWarpPanels; ++p) {
+      SLUICE_UNROLL
+      for (int c = 0; c < kWarpColumns; ++c) {
+        const Words4 four =
+            LoadWords4(first + int64_t{r} * kTiledSums + (p * kWarpColumns + c) * kThreads * 4);
+        SLUICE_UNROLL
+        for (int i = 0; i < 4; ++i) sums[p][c][i] += FloatOf(four.word[i]);
+      }
+    }
+  }
+  return true;
+}
+
 template <WeightFormat kFormat>
 SLUICE_KERNEL(kThreads)
-LinearTiledKernel(LinearArgs args) {
+LinearTiledKernel(LinearArgs args, TiledRanges ranges) {
   SLUICE_DYNAMIC_SHARED(shared);
   auto* stages = reinterpret_cast<uint16_t*>(shared);
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
@@ -114,42 +170,59 @@ LinearTiledKernel(LinearArgs args) {
     const int32_t panel = first_output / kPanelRows + p;
     panels[p] = args.weights + (panel < num_panels ? panel : num_panels - 1) * panel_bytes;
   }
+  const auto begin = static_cast<int32_t>(int64_t{num_tiles} * BlockIndex().z / ranges.count);
+  const auto end = static_cast<int32_t>(int64_t{num_tiles} * (BlockIndex().z + 1) / ranges.count);
   SLUICE_UNROLL
   for (int s = 0; s < kStages - 1; ++s) {
-    if (s < num_tiles) CopyX(args, first_row, s, stages + s * kStageHalves);
+    if (begin + s < end) CopyX(args, first_row, begin + s, stages + s * kStageHalves);
     EndCopies();
   }
   float sums[kWarpPanels][kWarpColumns][4] = {};
   TileFragment<kFormat> next[kWarpPanels];
   SLUICE_UNROLL
-  for (int p = 0; p < kWarpPanels; ++p) LoadTile<kFormat>(panels[p], num_tiles, 0, lane, next[p]);
-  for (int32_t tile = 0; tile < num_tiles; ++tile) {
+  for (int p = 0; p < kWarpPanels; ++p)
+    LoadTile<kFormat>(panels[p], num_tiles, begin, lane, next[p]);
+  for (int32_t tile = begin; tile < end; ++tile) {
     TileFragment<kFormat> weights[kWarpPanels];
     SLUICE_UNROLL
     for (int p = 0; p < kWarpPanels; ++p) {
       weights[p] = next[p];
-      if (tile + 1 < num_tiles) LoadTile<kFormat>(panels[p], num_tiles, tile + 1, lane, next[p]);
+      if (tile + 1 < end) LoadTile<kFormat>(panels[p], num_tiles, tile + 1, lane, next[p]);
     }
     WaitForCopies<kStages - 2>();
     SyncBlock();  // the tile is there for all, and all are done with the one before
     const int32_t ahead = tile + kStages - 1;
-    if (ahead < num_tiles) CopyX(args, first_row, ahead, stages + ahead % kStages * kStageHalves);
+    if (ahead < end)
+      CopyX(args, first_row, ahead, stages + (ahead - begin) % kStages * kStageHalves);
     EndCopies();
-    MultiplyTile<kFormat>(weights, stages + tile % kStages * kStageHalves, warp_row, sums);
+    MultiplyTile<kFormat>(weights, stages + (tile - begin) % kStages * kStageHalves, warp_row,
+                          sums);
   }
+  if (ranges.count > 1 && !AddRanges(ranges, reinterpret_cast<uint32_t*>(shared), sums)) return;
   WriteSums(args, first_output, first_row + warp_row, sums);
 }
 
 }  // namespace
 
-cudaError_t LinearTiled(const LinearArgs& args, cudaStream_t stream) {
+int32_t TiledRangesFor(const LinearArgs& args, int32_t multiprocessors) {
+  const int64_t places = int64_t{(args.num_x_rows + kBlockRows - 1) / kBlockRows} *
+                         ((args.rows + kBlockOutputs - 1) / kBlockOutputs);
+  const int64_t tiles = args.columns / kTileColumns;
+  int32_t ranges = 1;
+  while (int64_t{ranges + 1} * (ranges + 1) <= tiles && places * (ranges + 1) <= multiprocessors)
+    ++ranges;
+  return ranges;
+}
+
+cudaError_t LinearTiled(const LinearArgs& args, const TiledRanges& ranges, cudaStream_t stream) {
   const LaunchShape shape{
       .grid_x = static_cast<uint32_t>((args.num_x_rows + kBlockRows - 1) / kBlockRows),
       .grid_y = static_cast<uint32_t>((args.rows + kBlockOutputs - 1) / kBlockOutputs),
+      .grid_z = static_cast<uint32_t>(ranges.count),
       .threads = kThreads,
       .shared_bytes = kSharedBytes};
   return WithFormat(args.format, [&]<WeightFormat kFormat>() {
-    return Launch("linear_tiled", &LinearTiledKernel<kFormat>, shape, stream, args);
+    return Launch("linear_tiled", &LinearTiledKernel<kFormat>, shape, stream, args, ranges);
   });
 }
 

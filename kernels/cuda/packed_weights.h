@@ -16,8 +16,8 @@ struct PackedWeights {
   std::vector<float> row_scale;   // [N padded to 16]
 };
 
-// The format that a type of a file becomes. F32 and BF16 become f16 with a row's power of two, which
-// keeps all of BF16's digits and 11 of F32's.
+// The format that a type of a file becomes. F32 and BF16 become f16 with a row's power of two,
+// which keeps all of BF16's digits and 11 of F32's.
 [[nodiscard]] WeightFormat FormatOf(DType dtype);
 // Bytes of `tiles` and `row_scale`.
 [[nodiscard]] int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);

@@ -151,7 +151,8 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
       args.out = out.data();
       args.out_stride = kStride;
       // Whole numbers: both orders of sums give the same.
-      ASSERT_EQ(rows > 17 ? LinearTiled(args, nullptr) : LinearRows(args, nullptr), cudaSuccess);
+      ASSERT_EQ(rows > 17 ? LinearTiled(args, {}, nullptr) : LinearRows(args, nullptr),
+                cudaSuccess);
       const std::vector<float> got = out.Read();
       for (int r = 0; r < rows; ++r) {
         for (int n = 0; n < kStride; ++n) {
@@ -230,6 +231,95 @@ TEST_P(LinearKernels, EveryFileTypeGivesTheProductsOfItsNumbers) {
       ASSERT_NEAR(got[i], expected[i], magnitude[i] * 0x1p-10)
           << GetDTypeInfo(static_cast<DType>(type)).name << ", " << i;
     }
+  }
+}
+
+TEST(TiledRanges, FillTheMultiprocessorsAndNoMore) {
+  const auto ranges = [](int32_t n, int32_t k, int32_t rows, int32_t multiprocessors) {
+    LinearArgs args{};
+    args.rows = n;
+    args.columns = k;
+    args.num_x_rows = rows;
+    return TiledRangesFor(args, multiprocessors);
+  };
+  EXPECT_EQ(ranges(576, 1536, 128, 132), 4);   // 5 blocks, 24 tiles
+  EXPECT_EQ(ranges(4096, 4096, 128, 132), 4);  // 32 blocks
+  EXPECT_EQ(ranges(4096, 4096, 129, 132), 2);
+  EXPECT_EQ(ranges(4096, 4096, 512, 132), 1);
+  EXPECT_EQ(ranges(28672, 4096, 128, 132), 1);  // more than there are multiprocessors
+  EXPECT_EQ(ranges(128, 64, 128, 132), 1);
+  EXPECT_EQ(ranges(128, 1024, 64, 1), 1);
+}
+
+// Memory for `count` ranges of a product's places.
+struct DeviceRanges {
+  DeviceRanges(int places, int count)
+      : sums(static_cast<size_t>(places) * count * kTiledSums),
+        arrived(std::vector<uint32_t>(static_cast<size_t>(places), 0)),
+        count(count) {}
+  [[nodiscard]] TiledRanges ranges() const { return {count, sums.data(), arrived.data()}; }
+  DeviceArray<float> sums;
+  DeviceArray<uint32_t> arrived;
+  int count;
+};
+
+TEST_P(LinearKernels, RangesOfColumnsAddUpExactly) {
+  struct Case {
+    int n, k, rows, ranges;
+  };
+  for (const auto [n, k, rows, ranges] :
+       {Case{40, 96, 70, 2}, {200, 608, 130, 3}, {130, 320, 20, 5}, {16, 448, 129, 4}}) {
+    const FileMatrix file(DType::kQ4_0, n, k);
+    const DeviceMatrix matrix(PackWeights(file.view));
+    const DeviceHalves x(rows, k, X);
+    const DeviceTensor residual(rows, n, Rest);
+    const int places = (n + 127) / 128 * ((rows + 127) / 128);
+    const DeviceRanges memory(places, ranges);
+    for (int run = 0; run < 2; ++run) {  // the counters are ready for another
+      const DeviceTensor out(rows, n);
+      LinearArgs args = matrix.args;
+      args.x = x.halves();
+      args.num_x_rows = rows;
+      args.residual = residual.tensor().data;
+      args.residual_stride = residual.tensor().stride;
+      args.out = out.tensor().data;
+      args.out_stride = out.tensor().stride;
+      ASSERT_EQ(LinearTiled(args, memory.ranges(), nullptr), cudaSuccess);
+      const std::vector<float> got = out.Read();
+      for (int r = 0; r < rows; ++r) {
+        for (int i = 0; i < n; ++i) {
+          float sum = Rest(r, i);
+          for (int j = 0; j < k; ++j) sum += file.at(i, j) * X(r, j);
+          ASSERT_EQ(got[static_cast<size_t>(r) * n + i], sum)
+              << n << " x " << k << ", " << rows << " rows, " << ranges << " ranges, run " << run
+              << ": " << r << ", " << i;
+        }
+      }
+      EXPECT_EQ(memory.arrived.Read(), std::vector<uint32_t>(static_cast<size_t>(places), 0));
+    }
+  }
+}
+
+// Sums that rounding makes depend on their order, under other orders of blocks.
+TEST_P(LinearKernels, WhichRangeIsLastDoesNotShow) {
+  constexpr int kN = 130, kK = 512, kRows = 65, kRanges = 4;
+  const RandomWeights weights(DType::kQ4K, kN, kK, 11);
+  const DeviceMatrix matrix(PackWeights(weights.view));
+  const DeviceHalves x(kRows, kK, [](int r, int k) { return std::sin(static_cast<float>(r + k)); });
+  const DeviceRanges memory(2, kRanges);
+  std::vector<float> first;
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    simt::SetSeed(100 * GetParam() + seed);
+    const DeviceTensor out(kRows, kN);
+    LinearArgs args = matrix.args;
+    args.x = x.halves();
+    args.num_x_rows = kRows;
+    args.out = out.tensor().data;
+    args.out_stride = out.tensor().stride;
+    ASSERT_EQ(LinearTiled(args, memory.ranges(), nullptr), cudaSuccess);
+    const std::vector<float> got = out.Read();
+    if (first.empty()) first = got;
+    ASSERT_EQ(std::memcmp(got.data(), first.data(), got.size() * sizeof(float)), 0) << seed;
   }
 }
 
