@@ -20,7 +20,9 @@ struct Config {
   std::string embedding_pooling;         // see --help: a decoder model gives vectors, not tokens
   int32_t max_model_len = 0;  // tokens; 0: what the model allows, as far as KV memory holds it
   // Backend
-  std::string backend = "auto";      // auto | cpu | cuda
+  std::string backend = "auto";      // auto | cpu | cuda | sim
+  std::string sim_device;            // of sim: a built-in name or a TOML file; empty: h100
+  std::string model_shape;           // of sim: the same; empty: the model's own sizes
   int32_t gpu_device = 0;            // as the driver numbers them
   double gpu_memory_fraction = 0.9;  // of the device's memory, for everything
   bool deterministic = false;  // CUDA: a row's bits do not depend on the batch; the CPU's never do

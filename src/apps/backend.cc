@@ -7,6 +7,7 @@
 #include <fstream>
 #include <utility>
 
+#include "apps/simulation.h"
 #include "base/status_macros.h"
 #include "model/linear_loader.h"
 #include "model/quantise.h"
@@ -29,9 +30,9 @@ int64_t ReadNumber(const char* file, std::string_view word, int64_t fallback) {
   return fallback;
 }
 
-int64_t TensorBytes(const Config& config, const ModelFile& model, int64_t max_len) {
-  return Transformer::ActivationBytes(model.config, config.max_step_tokens, config.max_rows) +
-         max_len * model.config.rope.dim * static_cast<int64_t>(sizeof(float));
+int64_t TensorBytes(const Config& config, const ModelConfig& model, int64_t max_len) {
+  return Transformer::ActivationBytes(model, config.max_step_tokens, config.max_rows) +
+         max_len * model.rope.dim * static_cast<int64_t>(sizeof(float));
 }
 
 class CpuBackend final : public Backend {
@@ -48,7 +49,7 @@ class CpuBackend final : public Backend {
                                         int64_t max_len) const override {
     MemoryPlan plan{.available = AvailableMemoryBytes(),
                     .weights = LinearBytes(model.weights, ParseQuantisedType(config.quantize)),
-                    .step = TensorBytes(config, model, max_len)};
+                    .step = TensorBytes(config, model.config, max_len)};
     plan.kv_most = std::min(plan.available / 4, plan.left());
     return plan;
   }
@@ -90,7 +91,7 @@ class CudaBackend final : public Backend {
         .available = budget - used,
         .weights = DeviceBytes(model.weights, ParseQuantisedType(config.quantize), CudaMatrixBytes),
         .step =
-            TensorBytes(config, model, max_len) +
+            TensorBytes(config, model.config, max_len) +
             CudaStepBytes(config.max_step_tokens, config.max_rows, c.vocab_size, widest * choices)};
     plan.kv_most = plan.left();
     return plan;
@@ -101,7 +102,51 @@ class CudaBackend final : public Backend {
   const bool deterministic_;
 };
 
+class SimulatedBackend final : public Backend {
+ public:
+  explicit SimulatedBackend(Simulation simulation)
+      : Backend("sim",
+                fmt::format("simulated {}, {}", simulation.device.name,
+                            simulation.shape ? simulation.shape->name : "the model's own sizes"),
+                "backend is sim: nothing is computed"),
+        simulation_(std::move(simulation)) {}
+
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(const Config& config) {
+    Simulation simulation;
+    ASSIGN_OR_RETURN(simulation.device,
+                     LoadDevice(config.sim_device.empty() ? "h100" : config.sim_device));
+    if (!config.model_shape.empty()) {
+      ASSIGN_OR_RETURN(simulation.shape, LoadShape(config.model_shape));
+    }
+    return std::make_unique<SimulatedBackend>(std::move(simulation));
+  }
+
+  [[nodiscard]] const Simulation* simulation() const override { return &simulation_; }
+  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& /*model*/) const override {
+    return absl::InternalError("a simulated backend computes nothing");
+  }
+  absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
+                                        int64_t max_len) const override {
+    return PlanSimulatedMemory(config, simulation_.device,
+                               simulation_.shape ? *simulation_.shape : ShapeOf(config, model),
+                               max_len);
+  }
+
+ private:
+  const Simulation simulation_;
+};
+
 }  // namespace
+
+MemoryPlan PlanSimulatedMemory(const Config& config, const DeviceSpec& device,
+                               const ModelShape& shape, int64_t max_len) {
+  const auto memory = static_cast<double>(device.memory_bytes);
+  MemoryPlan plan{.available = static_cast<int64_t>(memory * config.gpu_memory_fraction),
+                  .weights = shape.WeightBytes(),
+                  .step = TensorBytes(config, shape.config, max_len)};
+  plan.kv_most = plan.left();
+  return plan;
+}
 
 int64_t AvailableMemoryBytes() {
   const int64_t machine = ReadNumber("/proc/meminfo", "MemAvailable:", 0) << 10;
@@ -111,6 +156,7 @@ int64_t AvailableMemoryBytes() {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(const Config& config) {
+  if (config.backend == "sim") return SimulatedBackend::Create(config);
   std::string reason = "backend is cpu";
   if (config.backend != "cpu") {
     const absl::StatusOr<std::vector<CudaDevice>> devices = FindCudaDevices();

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "executor/step_time.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "model/model_file.h"
@@ -20,6 +22,12 @@ struct MemoryPlan {
   [[nodiscard]] int64_t left() const { return available - weights - step; }
 };
 
+// What a simulated backend computes with.
+struct Simulation {
+  DeviceSpec device;
+  std::optional<ModelShape> shape;  // empty: the model's own sizes
+};
+
 // Immutable; thread-safe.
 class Backend {
  public:
@@ -28,9 +36,12 @@ class Backend {
   // asked for and cannot run.
   static absl::StatusOr<std::unique_ptr<Backend>> Create(const Config& config);
 
-  [[nodiscard]] const std::string& name() const { return name_; }      // "cpu" or "cuda"
+  [[nodiscard]] const std::string& name() const { return name_; }      // "cpu", "cuda" or "sim"
   [[nodiscard]] const std::string& detail() const { return detail_; }  // ISA or device
   [[nodiscard]] const std::string& reason() const { return reason_; }  // why this one
+
+  // Null: models are really computed, with CreateOps.
+  [[nodiscard]] virtual const Simulation* simulation() const { return nullptr; }
 
   virtual absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const = 0;
   // For a decoder whose sequences have up to `max_len` positions.
@@ -44,6 +55,10 @@ class Backend {
  private:
   const std::string name_, detail_, reason_;
 };
+
+// As Backend::PlanMemory, of a device and a model that are only numbers.
+[[nodiscard]] MemoryPlan PlanSimulatedMemory(const Config& config, const DeviceSpec& device,
+                                             const ModelShape& shape, int64_t max_len);
 
 // What the machine, or the container's memory limit, still gives.
 [[nodiscard]] int64_t AvailableMemoryBytes();

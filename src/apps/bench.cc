@@ -1,10 +1,13 @@
 #include "apps/bench.h"
 
+#include "apps/bench_replay.h"
+
 namespace sluice {
 
 BenchCommands::BenchCommands(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure a server, or plan one");
   bench->require_subcommand(1);
+  commands_.push_back(AddBenchReplay(*bench));
 }
 
 std::optional<int> BenchCommands::Run() const {

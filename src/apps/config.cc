@@ -154,6 +154,13 @@ absl::Status CheckTogether(const Config& config) {
         "max-step-tokens is {} and max-rows is {}; a step must hold a token of every row",
         config.max_step_tokens, config.max_rows));
   }
+  if (config.backend != "sim" && !(config.sim_device.empty() && config.model_shape.empty())) {
+    return absl::InvalidArgumentError(fmt::format(
+        "sim-device and model-shape are for backend sim; backend is {}", config.backend));
+  }
+  if (!config.model_shape.empty() && !config.quantize.empty()) {
+    return absl::InvalidArgumentError("quantize and model-shape both say what the weights take");
+  }
   if (config.admin_only_metrics && config.admin_port < 0) {
     return absl::InvalidArgumentError("admin-only-metrics needs admin-port");
   }
@@ -237,8 +244,16 @@ const std::vector<Setting>& Settings() {
        {},
        true},
       {"backend", &C::backend,
-       "Where models run; auto: CUDA if there is a usable device, else the CPU. /version says why",
-       0, 0, "auto|cpu|cuda"},
+       "Where models run; auto: CUDA if there is a usable device, else the CPU. /version says why. "
+       "sim: nowhere; a simulated device takes its time and answers with a script",
+       0, 0, "auto|cpu|cuda|sim"},
+      {"sim-device", &C::sim_device,
+       "Device that backend sim simulates: a100, h100, h200, l4 or a TOML file like those in "
+       "bench/engine/devices; empty: h100"},
+      {"model-shape", &C::model_shape,
+       "Sizes of the model that backend sim simulates: llama-3.1-8b or another file's name in "
+       "bench/engine/shapes, or such a TOML file; empty: those of `model`, which gives tokenizer "
+       "and template in any case"},
       {"gpu-device", &C::gpu_device, "CUDA device, as the driver numbers them", 0, 63},
       {"gpu-memory-fraction",
        &C::gpu_memory_fraction,

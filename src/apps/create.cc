@@ -56,6 +56,7 @@ absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& c
   std::unique_ptr<Metrics> metrics = loader->TakeServerMetrics();
   const VersionInfo version = loader->VersionWith(models.front()->info);
   metrics->SetBuildInfo(version.version, version.backend, version.isa);
+  metrics->SetSimulated(version.backend == "sim");
   const auto load =
       [config,
        loader](const LoadModelRequest& request) -> absl::StatusOr<std::unique_ptr<LoadedModel>> {

@@ -4,17 +4,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdlib>
 #include <exception>
-#include <list>
 #include <optional>
 #include <string>
 #include <thread>
-#include <utility>
 
 #include "apps/bench.h"
 #include "apps/chat.h"
 #include "apps/config.h"
+#include "apps/config_flags.h"
 #include "apps/create.h"
 #include "apps/serve.h"
 #include "base/logging.h"
@@ -31,34 +29,6 @@ int Fail(const absl::Status& status) {
   fmt::print(stderr, "sluice: {}\n", std::string(status.message()));
   return 1;
 }
-
-// The flags of one subcommand that runs a model. Values stay text here: LoadConfig checks them all
-// alike.
-struct ConfigFlags {
-  std::list<std::pair<std::string, std::string>> values;  // a list: CLI11 keeps addresses
-  std::string file;
-
-  void AddTo(CLI::App* app) {
-    app->add_option("--config", file, "TOML file with settings");
-    for (const Setting& setting : Settings()) {
-      auto& value = values.emplace_back(std::string(setting.name), std::string());
-      const std::string flag = fmt::format("--{}", setting.name);
-      if (IsBool(setting)) {
-        app->add_flag(flag + "{true}", value.second, std::string(setting.help));
-      } else {
-        app->add_option(flag, value.second, std::string(setting.help));
-      }
-    }
-  }
-
-  absl::StatusOr<Config> Load(const CLI::App& app) const {
-    RawSettings raw;
-    for (const auto& [name, value] : values) {
-      if (app.count("--" + name) > 0) raw[name] = value;
-    }
-    return LoadConfig(raw, [](const char* name) { return std::getenv(name); }, file);
-  }
-};
 
 int Inspect(const std::string& file) {
   const auto model = ModelFile::Open(file);

@@ -13,11 +13,15 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "apps/simulation.h"
 #include "base/logging.h"
+#include "base/sleep.h"
 #include "base/status_macros.h"
 #include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
 #include "executor/model_executor.h"
+#include "executor/script_text.h"
+#include "executor/simulated_executor.h"
 #include "model/kv_cache.h"
 #include "model/linear_loader.h"
 #include "model/model_file.h"
@@ -27,58 +31,7 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kKvBlockTokens = 16;
-
-// How many KV blocks, and how long a sequence may be: the settings, the model and the memory
-// together.
-struct KvPlan {
-  int32_t num_blocks = 0;
-  int32_t max_model_len = 0;
-};
-
 int64_t Mib(int64_t bytes) { return bytes >> 20; }
-
-// Memory for the KV cache beside the weights, the activations and the rotation tables, all of which
-// must fit into what there is.
-absl::StatusOr<int64_t> KvBytes(const Config& config, const ModelFile& model, int64_t len,
-                                const Backend& backend) {
-  ASSIGN_OR_RETURN(const MemoryPlan plan, backend.PlanMemory(config, model, len));
-  const int64_t wanted = config.kv_cache_mib << 20;
-  if (plan.left() <= 0 || wanted > plan.left()) {
-    return absl::ResourceExhaustedError(fmt::format(
-        "{}: the model needs {} MiB for weights, {} MiB for activations and {} MiB for the KV "
-        "cache; {} MiB of memory are available",
-        config.model, Mib(plan.weights), Mib(plan.step), Mib(wanted), Mib(plan.available)));
-  }
-  return wanted > 0 ? wanted : plan.kv_most;
-}
-
-absl::StatusOr<KvPlan> PlanKv(const Config& config, const ModelFile& file, const Backend& backend,
-                              const Ops& ops) {
-  const ModelConfig& model = file.config;
-  if (config.max_model_len > model.max_context) {
-    return absl::InvalidArgumentError(fmt::format("max-model-len is {}; the model allows {}",
-                                                  config.max_model_len, model.max_context));
-  }
-  const int64_t wanted_len = config.max_model_len > 0 ? config.max_model_len : model.max_context;
-  const int64_t block_bytes = KvCache::BlockBytes(ops, model, kKvBlockTokens);
-  const int64_t blocks_a_row = (wanted_len + kKvBlockTokens - 1) / kKvBlockTokens;
-  const int64_t useful = blocks_a_row * config.max_rows;
-  ASSIGN_OR_RETURN(const int64_t bytes, KvBytes(config, file, wanted_len, backend));
-  const int64_t blocks = std::min({useful, bytes / block_bytes, int64_t{1} << 30});
-  if (blocks < 1) {
-    return absl::ResourceExhaustedError(
-        fmt::format("a KV block of {} tokens needs {} bytes; there are {} bytes for the KV cache",
-                    kKvBlockTokens, block_bytes, bytes));
-  }
-  const int64_t len = std::min(wanted_len, blocks * kKvBlockTokens);
-  if (config.max_model_len > len) {
-    return absl::ResourceExhaustedError(
-        fmt::format("max-model-len is {}; {} MiB of KV cache hold {} tokens", config.max_model_len,
-                    (blocks * block_bytes) >> 20, len));
-  }
-  return KvPlan{static_cast<int32_t>(blocks), static_cast<int32_t>(len)};
-}
 
 // An encoder keeps no KV: its context is bound by what one step holds, for its inputs are never
 // cut.
@@ -106,6 +59,25 @@ absl::StatusOr<std::unique_ptr<Executor>> CreateEncoder(const Config& config, co
   const EncoderLimits limits{config.max_step_tokens, config.max_rows};
   return EncoderExecutor::Create(file.encoder->config, file.encoder->weights, std::move(ops),
                                  {.limits = limits, .load = load});
+}
+
+// A device that takes its time and answers with the script.
+std::unique_ptr<Executor> CreateSimulated(const Config& config, const KvPlan& kv,
+                                          const DeviceSpec& device, const ModelShape& shape,
+                                          const ModelFile& file, const Tokenizer& tokenizer,
+                                          const Clock& clock) {
+  const PromptSegment script{.text = Text(std::string(kScriptText))};
+  return std::make_unique<SimulatedExecutor>(
+      SimulatedExecutorConfig{.max_rows = config.max_rows,
+                              .kv_block_tokens = kKvBlockTokens,
+                              .num_kv_blocks = kv.num_blocks,
+                              .max_steps_in_flight = device.max_steps_in_flight,
+                              .time = StepTimeModel::Of(device, shape),
+                              .clock = &clock,
+                              .wait_until = SleepUntil,
+                              .vector_dim = file.config.model_dim,
+                              .script = tokenizer.Encode({&script, 1}),
+                              .check_plans = false});
 }
 
 absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
@@ -232,40 +204,74 @@ std::unique_ptr<Metrics> ModelLoader::TakeServerMetrics() {
   return std::move(server_metrics_);
 }
 
+absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateExecutor(
+    const Config& config, const std::shared_ptr<const ModelFile>& file,
+    const std::optional<Pooling>& pooling) const {
+  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, backend_->CreateOps(config));
+  const LoadOptions load = MakeLoadOptions(config, file);
+  Computed made;
+  if (file->encoder.has_value()) {
+    ASSIGN_OR_RETURN(made.kv, PlanEncoder(config, *file));
+    ASSIGN_OR_RETURN(made.executor, CreateEncoder(config, *file, load, std::move(ops)));
+    return made;
+  }
+  const int64_t block_bytes = KvCache::BlockBytes(*ops, file->config, kKvBlockTokens);
+  ASSIGN_OR_RETURN(made.kv, PlanKv(config, file->config, block_bytes, [&](int64_t len) {
+                     return backend_->PlanMemory(config, *file, len);
+                   }));
+  const TransformerLimits limits{.max_step_tokens = config.max_step_tokens,
+                                 .max_rows = config.max_rows,
+                                 .max_model_len = made.kv.max_model_len,
+                                 .kv_block_tokens = kKvBlockTokens,
+                                 .num_kv_blocks = made.kv.num_blocks};
+  ASSIGN_OR_RETURN(made.executor,
+                   ModelExecutor::Create(*file, std::move(ops),
+                                         {.limits = limits, .load = load, .pooling = pooling}));
+  return made;
+}
+
+absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateSimulatedExecutor(
+    const Config& config, const ModelFile& file, const Tokenizer& tokenizer) const {
+  if (file.encoder.has_value()) {
+    return absl::UnimplementedError(
+        fmt::format("{}: an encoder; backend sim simulates decoders", config.model));
+  }
+  const Simulation& simulation = *backend_->simulation();
+  const ModelShape shape = simulation.shape ? *simulation.shape : ShapeOf(config, file);
+  Computed made;
+  ASSIGN_OR_RETURN(
+      made.kv,
+      PlanKv(config, shape.config, shape.KvTokenBytes() * kKvBlockTokens, [&](int64_t len) {
+        return PlanSimulatedMemory(config, simulation.device, shape, len);
+      }));
+  made.executor =
+      CreateSimulated(config, made.kv, simulation.device, shape, file, tokenizer, *clock_);
+  return made;
+}
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& config) {
   ASSIGN_OR_RETURN(const PlantedFault fault, ParseFault(config.plant_fault));
   ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
-  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, backend_->CreateOps(config));
   const bool encoder = file->encoder.has_value();
   if (encoder && !config.embedding_pooling.empty()) {
     return absl::InvalidArgumentError(fmt::format(
         "{}: embedding-pooling is for decoders; an encoder pools as its files say", config.model));
   }
   const std::optional<Pooling> pooling = PoolingOf(config, *file);
-  ASSIGN_OR_RETURN(const KvPlan kv,
-                   encoder ? PlanEncoder(config, *file) : PlanKv(config, *file, *backend_, *ops));
   ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
-  model->info.max_model_len = kv.max_model_len;
   if (pooling.has_value()) {
     model->info.task = ModelTask::kEmbed;
     model->info.vector_dim = file->config.model_dim;
   }
-
-  const TransformerLimits limits{.max_step_tokens = config.max_step_tokens,
-                                 .max_rows = config.max_rows,
-                                 .max_model_len = kv.max_model_len,
-                                 .kv_block_tokens = kKvBlockTokens,
-                                 .num_kv_blocks = kv.num_blocks};
-  const LoadOptions load = MakeLoadOptions(config, file);
-  std::unique_ptr<Executor> executor;
-  if (encoder) {
-    ASSIGN_OR_RETURN(executor, CreateEncoder(config, *file, load, std::move(ops)));
+  std::optional<Computed> made;
+  if (backend_->simulation() != nullptr) {
+    ASSIGN_OR_RETURN(made, CreateSimulatedExecutor(config, *file, *model->tokenizer));
   } else {
-    ASSIGN_OR_RETURN(executor,
-                     ModelExecutor::Create(*file, std::move(ops),
-                                           {.limits = limits, .load = load, .pooling = pooling}));
+    ASSIGN_OR_RETURN(made, CreateExecutor(config, file, pooling));
   }
+  auto& [executor, kv] = *made;
+  model->info.max_model_len = kv.max_model_len;
   if (fault.fail_step + fault.stall_step > 0)
     executor = std::make_unique<FaultyExecutor>(std::move(executor), fault);
   model->metrics = MetricsOf(model->info.name, config.metrics_alias);

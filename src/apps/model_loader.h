@@ -1,19 +1,25 @@
 // From a model's settings to what serves it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "apps/backend.h"
 #include "apps/device_watch.h"
+#include "apps/kv_plan.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "metrics/metrics.h"
+#include "model/model_file.h"
 #include "service/model_registry.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
+#include "step/executor.h"
+#include "tokenizer/tokenizer.h"
 
 namespace sluice {
 
@@ -36,6 +42,15 @@ class ModelLoader {
  private:
   ModelLoader(std::unique_ptr<const Backend> backend, int gpu_device, const Clock* clock)
       : backend_(std::move(backend)), gpu_device_(gpu_device), clock_(clock) {}
+  struct Computed {
+    std::unique_ptr<Executor> executor;
+    KvPlan kv;
+  };
+  absl::StatusOr<Computed> CreateExecutor(const Config& config,
+                                          const std::shared_ptr<const ModelFile>& file,
+                                          const std::optional<Pooling>& pooling) const;
+  absl::StatusOr<Computed> CreateSimulatedExecutor(const Config& config, const ModelFile& file,
+                                                   const Tokenizer& tokenizer) const;
   [[nodiscard]] std::unique_ptr<Metrics> MetricsOf(const std::string& name,
                                                    const std::string& alias);
 

@@ -73,6 +73,7 @@ void PrintReady(const Config& config, const ModelDescription& model, int http_po
   fmt::print("sluice {} is ready: {} at {}", Version(), model.id, url);
   if (grpc_port > 0) fmt::print(", gRPC at {}:{}", host, grpc_port);
   if (admin_port > 0) fmt::print(", admin at http://127.0.0.1:{}", admin_port);
+  if (config.backend == "sim") fmt::print(", SIMULATED: no model runs");
   const std::string auth = config.api_keys_file.empty() ? "" : " -H \"Authorization: Bearer $KEY\"";
   const std::string tls = config.tls_cert.empty() ? "" : " --cacert CA.pem";
   fmt::print("\n\n  curl -sN{}{} -H 'Content-Type: application/json' {}{}\n", auth, tls, url,
@@ -101,6 +102,11 @@ class Server {
     if (!IsLoopback(config_.host) && !keys_->required()) {
       Log(LogLevel::kWarn, "public_without_keys",
           {{"host", config_.host}, {"advice", "set api-keys-file"}});
+    }
+    if (config_.backend == "sim") {
+      Log(LogLevel::kWarn, "simulated",
+          {{"device", service_->GetVersion().isa},
+           {"meaning", "times are a model's, tokens are a script's"}});
     }
     service_->metrics().SetReady(true);
     PrintReady(config_, service_->ListModels().front(), http_->port(), rpc_ ? rpc_->port() : -1,

@@ -230,6 +230,7 @@ void Engine::FinishStep() {
   in_flight_.pop_front();
   const absl::Time now = clock_.Now();
   metrics_.CountStep(step.num_tokens, result->device_time);
+  if (result->idle_before) metrics_.CountSimulatedStep(result->device_time, *result->idle_before);
   for (SequenceUpdate& update : scheduler_.Apply(*std::move(result))) Take(std::move(update), now);
   const double seconds = std::max(absl::ToDoubleSeconds(now - step.began), 1e-6);
   const double rate = static_cast<double>(step.num_tokens) / seconds;

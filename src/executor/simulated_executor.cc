@@ -41,10 +41,11 @@ std::vector<float> HashedVector(SequenceId sequence, int32_t dim) {
 }
 
 SimulatedExecutor::SimulatedExecutor(SimulatedExecutorConfig config)
-    : config_(std::move(config)),
-      slots_(config_.max_rows),
-      blocks_(config_.num_kv_blocks),
-      shadow_(static_cast<size_t>(config_.num_kv_blocks) * config_.kv_block_tokens) {}
+    : config_(std::move(config)), slots_(config_.max_rows) {
+  if (!config_.check_plans) return;
+  blocks_.resize(config_.num_kv_blocks);
+  shadow_.resize(static_cast<size_t>(config_.num_kv_blocks) * config_.kv_block_tokens);
+}
 
 // Computes at once: steps run in order, and what they read was written by steps before.
 absl::Status SimulatedExecutor::Submit(BatchPlan plan) {
@@ -54,26 +55,24 @@ absl::Status SimulatedExecutor::Submit(BatchPlan plan) {
                     failed_ ? "the executor has failed" : "too many steps in flight"));
   }
   failed_ = true;  // unless the plan turns out right
-  RETURN_IF_ERROR(CheckShapes(plan));
-  for (const SlotInit& init : plan.slot_inits) {
-    if (init.slot < 0 || init.slot >= config_.max_rows || init.sampling == nullptr) {
-      return Wrong(plan, "SlotInit of slot {} of {}", init.slot, config_.max_rows);
-    }
-    slots_[init.slot] = Slot{.used = true, .sampling = init.sampling};
+  if (config_.check_plans) RETURN_IF_ERROR(CheckShapes(plan));
+  RETURN_IF_ERROR(SetUpSlots(plan));
+  Step step;
+  step.result.step = plan.step;
+  step.result.rows.reserve(plan.rows.size());
+  for (int32_t r = 0; r < plan.num_rows(); ++r) {
+    if (config_.check_plans) RETURN_IF_ERROR(CheckRow(plan, r));
+    AnswerRow(plan.rows[r], step.result);
   }
-  StepResult result;
-  result.step = plan.step;
-  result.rows.reserve(plan.rows.size());
-  for (int32_t r = 0; r < plan.num_rows(); ++r) RETURN_IF_ERROR(ComputeRow(plan, r, result));
-  result.device_time = config_.step_time + plan.num_tokens() * config_.token_time;
+  Time(plan, step);
   last_submitted_ = plan.step;
-  in_flight_.push_back(std::move(result));
+  in_flight_.push_back(std::move(step));
   failed_ = false;
   return absl::OkStatus();
 }
 
 absl::StatusOr<StepResult> SimulatedExecutor::Wait(StepId step) {
-  if (failed_ || in_flight_.empty() || in_flight_.front().step != step) {
+  if (failed_ || in_flight_.empty() || in_flight_.front().result.step != step) {
     failed_ = true;
     return absl::FailedPreconditionError(fmt::format("step {} is not the oldest in flight", step));
   }
@@ -81,10 +80,34 @@ absl::StatusOr<StepResult> SimulatedExecutor::Wait(StepId step) {
     failed_ = true;
     return absl::InternalError(fmt::format("step {} failed as configured", step));
   }
-  StepResult result = std::move(in_flight_.front());
+  if (config_.wait_until) config_.wait_until(in_flight_.front().end);
+  StepResult result = std::move(in_flight_.front().result);
   in_flight_.pop_front();
   last_waited_ = step;
   return result;
+}
+
+absl::Status SimulatedExecutor::SetUpSlots(const BatchPlan& plan) {
+  const size_t n = config_.script.size();
+  for (const SlotInit& init : plan.slot_inits) {
+    if (init.slot < 0 || init.slot >= config_.max_rows || init.sampling == nullptr) {
+      return Wrong(plan, "SlotInit of slot {} of {}", init.slot, config_.max_rows);
+    }
+    Slot& slot = slots_[init.slot] = Slot{.used = true, .sampling = init.sampling};
+    if (n > 0) slot.script_begin = (init.sampling->seed % n + init.choice % n) % n;
+  }
+  return absl::OkStatus();
+}
+
+void SimulatedExecutor::Time(const BatchPlan& plan, Step& step) {
+  step.result.device_time = config_.time.TimeOf(StepWork::Of(plan));
+  if (config_.clock == nullptr) return;
+  const absl::Time start = std::max(config_.clock->Now(), free_at_);
+  // A row that goes on from an earlier step was there while the device had nothing to do. Where all
+  // are new, they may have come just now.
+  const bool had_work = plan.rows.size() > plan.slot_inits.size();
+  step.result.idle_before = had_work ? start - free_at_ : absl::ZeroDuration();
+  step.end = free_at_ = start + step.result.device_time;
 }
 
 absl::Status SimulatedExecutor::CheckShapes(const BatchPlan& plan) const {
@@ -122,7 +145,7 @@ absl::Status SimulatedExecutor::CheckShapes(const BatchPlan& plan) const {
   return absl::OkStatus();
 }
 
-absl::Status SimulatedExecutor::ComputeRow(const BatchPlan& plan, int32_t r, StepResult& result) {
+absl::Status SimulatedExecutor::CheckRow(const BatchPlan& plan, int32_t r) {
   const Row& row = plan.rows[r];
   Slot& slot = slots_[row.slot];
   if (!slot.used)
@@ -151,6 +174,11 @@ absl::Status SimulatedExecutor::ComputeRow(const BatchPlan& plan, int32_t r, Ste
   }
   RETURN_IF_ERROR(CheckContext(plan, r));
   slot.next_position = plan.context_len[r];
+  return absl::OkStatus();
+}
+
+void SimulatedExecutor::AnswerRow(const Row& row, StepResult& result) {
+  Slot& slot = slots_[row.slot];
   slot.last_token = kTokenFromSlot;
   RowResult& row_result = result.rows.emplace_back();
   row_result.sequence = row.sequence;
@@ -160,7 +188,6 @@ absl::Status SimulatedExecutor::ComputeRow(const BatchPlan& plan, int32_t r, Ste
   } else if (row.output == RowOutput::kPooled) {
     row_result.pooled = HashedVector(row.sequence, config_.vector_dim);
   }
-  return absl::OkStatus();
 }
 
 absl::Status SimulatedExecutor::WriteToken(const BatchPlan& plan, int32_t r, int32_t position,
@@ -214,8 +241,14 @@ absl::Status SimulatedExecutor::CheckContext(const BatchPlan& plan, int32_t r) c
 
 SampledToken SimulatedExecutor::Sample(const Slot& slot, const Row& row) const {
   SampledToken sampled;
-  sampled.token = config_.output_token ? config_.output_token(row.sequence, row.num_output_tokens)
-                                       : HashedToken(row.sequence, row.num_output_tokens, 1000);
+  if (!config_.script.empty()) {
+    sampled.token =
+        config_.script[(slot.script_begin + row.num_output_tokens) % config_.script.size()];
+  } else if (config_.output_token) {
+    sampled.token = config_.output_token(row.sequence, row.num_output_tokens);
+  } else {
+    sampled.token = HashedToken(row.sequence, row.num_output_tokens, 1000);
+  }
   if (slot.sampling->num_logprobs < 0) return sampled;
   sampled.logprob = -1;
   for (int32_t k = 0; k < slot.sampling->num_logprobs; ++k) {

@@ -34,6 +34,8 @@ enum Id : uint8_t {
   kSteps,
   kStepTokens,
   kStepDuration,
+  kSimulatedBusy,
+  kSimulatedIdle,
   kRequests,
   kRefused,
   kQueueTime,
@@ -60,6 +62,7 @@ enum Id : uint8_t {
   kDeviceXidErrors,
   kDeviceLost,
   kReady,
+  kSimulated,
   kBuildInfo,
   kCacheInfo,
   kNumMetrics
@@ -119,6 +122,10 @@ constexpr std::array<Definition, kNumMetrics> kTable = {{
      10000},
     {kStepDuration, Type::kHistogram, "sluice_step_duration_seconds", "", "Device time of a step",
      nullptr, 1e-4, 10},
+    {kSimulatedBusy, Type::kCounter, "sluice_simulated_device_busy_seconds_total", "",
+     "Time of steps on a simulated device"},
+    {kSimulatedIdle, Type::kCounter, "sluice_simulated_device_idle_seconds_total", "",
+     "Time between steps of a simulated device while there was a sequence to compute"},
     {kRequests, Type::kCounter, "sluice_requests_total", "finished_reason",
      "Requests that ended, by true reason", "vllm:request_success_total"},
     {kRefused, Type::kCounter, "sluice_refused_requests_total", "reason",
@@ -170,6 +177,8 @@ constexpr std::array<Definition, kNumMetrics> kTable = {{
     {kDeviceLost, Type::kGauge, "sluice_device_lost", "device",
      "1 when the device does not answer any more"},
     {kReady, Type::kGauge, "sluice_ready", "", "1 while the server takes new work"},
+    {kSimulated, Type::kGauge, "sluice_simulated", "",
+     "1 where the device is simulated: times are a model's and tokens a script's"},
     {kBuildInfo, Type::kGauge, "sluice_build_info", "version,backend,isa", "Always 1"},
     {kCacheInfo, Type::kGauge, "sluice_kv_cache_info", "block_size,num_gpu_blocks",
      "Always 1; KV block tokens and number of KV blocks", "vllm:cache_config_info"},
@@ -388,6 +397,10 @@ void Metrics::CountStep(int64_t tokens, absl::Duration device_time) {
   impl_->Observe(kStepTokens, static_cast<double>(tokens));
   impl_->Observe(kStepDuration, absl::ToDoubleSeconds(device_time));
 }
+void Metrics::CountSimulatedStep(absl::Duration busy, absl::Duration idle) {
+  impl_->Add(kSimulatedBusy, absl::ToDoubleSeconds(busy));
+  impl_->Add(kSimulatedIdle, absl::ToDoubleSeconds(idle));
+}
 void Metrics::CountPromptTokens(int64_t tokens) {
   impl_->Add(kPromptTokens, static_cast<double>(tokens));
 }
@@ -464,6 +477,7 @@ void Metrics::SetCacheConfig(int64_t block_tokens, int64_t num_blocks) {
              {{"block_size", fmt::to_string(block_tokens)},
               {"num_gpu_blocks", fmt::to_string(num_blocks)}});
 }
+void Metrics::SetSimulated(bool simulated) { impl_->Set(kSimulated, simulated ? 1 : 0); }
 void Metrics::SetReady(bool ready) { impl_->Set(kReady, ready ? 1 : 0); }
 
 std::string Metrics::Render() const {

@@ -66,6 +66,7 @@ class Metrics {
   // Engine thread, once a step.
   void SetEngine(const EngineGauges& gauges);
   void CountStep(int64_t tokens, absl::Duration device_time);
+  void CountSimulatedStep(absl::Duration busy, absl::Duration idle);
   // Engine thread, by request.
   void CountPromptTokens(int64_t tokens);
   void CountOutputTokens(int64_t tokens);
@@ -85,6 +86,7 @@ class Metrics {
   // Process facts, set once.
   void SetBuildInfo(std::string_view version, std::string_view backend, std::string_view isa);
   void SetCacheConfig(int64_t block_tokens, int64_t num_blocks);
+  void SetSimulated(bool simulated);
   void SetReady(bool ready);
 
   // The whole page in Prometheus' text format 0.0.4.

@@ -1,6 +1,7 @@
 // What a step produced. Logits never leave the executor.
 #pragma once
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct StepResult {
   StepId step = 0;
   std::vector<RowResult> rows;  // [R], in the plan's order
   absl::Duration device_time;
+  // Of a simulated device: how long it had nothing to do before this step, though a row of the step
+  // was there.
+  std::optional<absl::Duration> idle_before;
 };
 
 }  // namespace sluice

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/virtual_clock.h"
+
 namespace sluice {
 namespace {
 
@@ -51,7 +53,7 @@ TEST(SimulatedExecutor, SamplesScriptedTokensAndReportsVirtualTime) {
   ASSERT_TRUE(result.ok());
   ASSERT_EQ(result->rows.size(), 1U);
   EXPECT_EQ(result->rows[0].tokens.at(0).token, 10);
-  EXPECT_EQ(result->device_time, config.step_time + 2 * config.token_time);
+  EXPECT_EQ(result->device_time, absl::Microseconds(1020));
 }
 
 TEST(SimulatedExecutor, TakesTheTokenOfTheSlot) {
@@ -127,6 +129,86 @@ TEST(SimulatedExecutor, FailsAtTheConfiguredStepAndStaysUnusable) {
   EXPECT_TRUE(executor.Wait(1).ok());
   EXPECT_EQ(executor.Wait(2).status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(executor.Submit(Plan(3, {7}, 2, {0})).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// A step of 1 ms and 10 us a token, on a clock that Wait moves.
+class SimulatedDevice : public ::testing::Test {
+ protected:
+  SimulatedDevice() {
+    config_ = Config();
+    config_.clock = &clock_;
+    config_.wait_until = [this](absl::Time end) { clock_.AdvanceTo(end); };
+  }
+  [[nodiscard]] absl::Duration elapsed() const { return clock_.Now() - absl::UnixEpoch(); }
+
+  VirtualClock clock_;
+  SimulatedExecutorConfig config_;
+};
+
+TEST_F(SimulatedDevice, StepsFollowEachOther) {
+  SimulatedExecutor executor(config_);
+  ASSERT_TRUE(executor.Submit(Plan(1, {5}, 0, {0}, true)).ok());
+  ASSERT_TRUE(executor.Submit(Plan(2, {kTokenFromSlot}, 1, {0})).ok());
+  EXPECT_EQ(elapsed(), absl::ZeroDuration());
+  ASSERT_TRUE(executor.Wait(1).ok());
+  EXPECT_EQ(elapsed(), absl::Microseconds(1010));
+  const auto second = executor.Wait(2);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(elapsed(), absl::Microseconds(2020));
+  EXPECT_EQ(second->idle_before, absl::ZeroDuration());
+}
+
+TEST_F(SimulatedDevice, CountsTheTimeItWaitsForAStepWithAKnownRow) {
+  SimulatedExecutor executor(config_);
+  ASSERT_TRUE(executor.Submit(Plan(1, {5}, 0, {0}, true)).ok());
+  ASSERT_TRUE(executor.Wait(1).ok());
+  clock_.AdvanceTo(clock_.Now() + absl::Microseconds(300));
+  ASSERT_TRUE(executor.Submit(Plan(2, {kTokenFromSlot}, 1, {0})).ok());
+  const auto second = executor.Wait(2);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(second->idle_before, absl::Microseconds(300));
+  EXPECT_EQ(elapsed(), absl::Microseconds(2320));
+}
+
+TEST_F(SimulatedDevice, DoesNotCountTheTimeBeforeNewWorkCame) {
+  SimulatedExecutor executor(config_);
+  ASSERT_TRUE(executor.Submit(Plan(1, {5}, 0, {0}, true)).ok());
+  ASSERT_TRUE(executor.Wait(1).ok());
+  clock_.AdvanceTo(clock_.Now() + absl::Seconds(5));
+  BatchPlan plan = Plan(2, {6}, 0, {1}, true);
+  plan.rows[0].sequence = 2;
+  ASSERT_TRUE(executor.Submit(std::move(plan)).ok());
+  const auto second = executor.Wait(2);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(second->idle_before, absl::ZeroDuration());
+}
+
+TEST(SimulatedExecutor, SaysTheScriptFromSeedAndChoiceOn) {
+  SimulatedExecutorConfig config = Config();
+  config.script = {10, 11, 12, 13, 14};
+  SimulatedExecutor executor(config);
+  BatchPlan plan = Plan(1, {5}, 0, {0}, true);
+  auto sampling = std::make_shared<SamplingParams>();
+  sampling->seed = ~uint64_t{0};  // 0 mod 5
+  plan.slot_inits[0] = {0, sampling, 3, {}, {}};
+  std::vector<TokenId> said;
+  for (StepId step = 1; step <= 4; ++step) {
+    ASSERT_TRUE(executor.Submit(std::move(plan)).ok());
+    const auto result = executor.Wait(step);
+    ASSERT_TRUE(result.ok());
+    said.push_back(result->rows[0].tokens.at(0).token);
+    plan = Plan(step + 1, {kTokenFromSlot}, static_cast<int32_t>(step), {0});
+    if (step == 4) break;
+    plan.rows[0].num_output_tokens = static_cast<int32_t>(step);
+  }
+  EXPECT_EQ(said, (std::vector<TokenId>{13, 14, 10, 11}));
+}
+
+TEST(SimulatedExecutor, BelievesPlansWhereItDoesNotCheck) {
+  SimulatedExecutorConfig config = Config();
+  config.check_plans = false;
+  SimulatedExecutor executor(config);
+  EXPECT_TRUE(executor.Submit(Plan(1, {5}, 3, {0}, true)).ok());
 }
 
 }  // namespace
