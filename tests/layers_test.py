@@ -22,12 +22,13 @@ ALLOWED = {
     "service": {"engine", "scheduler", "tokenizer", "template", "api", "metrics"},
     "http": {"api", "metrics"},
     "rpc": {"api", "metrics"},
+    "load": {"executor"},
 }
 
 INCLUDE = re.compile(r'^\s*#include\s+"([^"]+)"', re.MULTILINE)
 
 def sources():
-    for folder in ("include", "src", "kernels"):
+    for folder in ("include", "src", "kernels", "bench/serve"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in (".h", ".cc"):
                 yield path
@@ -37,10 +38,14 @@ def layer_of(path: pathlib.Path) -> str:
     parts = path.relative_to(ROOT).parts
     if parts[0] == "include":
         return "api"
+    if parts[0] == "bench":
+        return "load"
     return "kernels" if parts[0] == "kernels" else parts[1]
 
 
 def layer_of_include(include: str) -> str:
+    if include.startswith("bench/serve/"):
+        return "load"
     first = include.split("/")[0]
     return "api" if first == "sluice" else first
 

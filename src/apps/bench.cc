@@ -1,6 +1,7 @@
 #include "apps/bench.h"
 
 #include "apps/bench_replay.h"
+#include "apps/bench_serve.h"
 
 namespace sluice {
 
@@ -8,6 +9,8 @@ BenchCommands::BenchCommands(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure a server, or plan one");
   bench->require_subcommand(1);
   commands_.push_back(AddBenchReplay(*bench));
+  commands_.push_back(AddBenchServe(*bench));
+  commands_.push_back(AddBenchRawSend(*bench));
 }
 
 std::optional<int> BenchCommands::Run() const {
