@@ -4,7 +4,8 @@ and, where cuobjdump is there, how often the instructions occur that a kernel's 
     gates.py --nvcc NVCC [--cuobjdump CUOBJDUMP] --cache FOLDER                  prints the table
     gates.py ... --update-budget                                                and makes it the budget
 
-budget.json is what gates_test.py compares with. Compilations are kept in the cache under the hash of what they are made of.
+budget.json is what gates_test.py compares with. A build's own objects serve, with what ptxas said of them, where it has
+them; other compilations are kept in the cache under the hash of what they are made of.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import tempfile
 FOLDER = pathlib.Path(__file__).parent
 ROOT = FOLDER.parent.parent
 BUDGET = FOLDER / "budget.json"
-PTX_ARCH = "compute_80"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,10 @@ ARCHS = {
     "sm_100": Arch(warps=64, blocks=32, shared_bytes=228 * 1024),
 }
 FLAGS = ["-std=c++20", "-O3", "--fmad=false", "--expt-relaxed-constexpr", "-I", "."]
-FLAGS += ["-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror"]
+FLAGS += ["-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror", "-Xptxas", "-v"]
+for _arch in ARCHS:
+    FLAGS += ["-gencode", f"arch={_arch.replace('sm', 'compute')},code={_arch}"]
+FLAGS += ["-gencode", "arch=compute_80,code=compute_80"]
 # By name in the table: the opcode's first part, and one that must be among the others.
 OPCODES = {
     "LDG.128": ("LDG", "128"),
@@ -91,8 +94,11 @@ def plain_name(mangled, demangled):
 
 
 class Compiler:
-    def __init__(self, nvcc, cuobjdump, cache):
+    """objects: a build's folder of <stem>.o and <stem>.ptxas, what ptxas said; without it nvcc is run."""
+
+    def __init__(self, nvcc, cuobjdump, cache, objects=None):
         self.nvcc, self.cuobjdump, self.cache = nvcc, cuobjdump, pathlib.Path(cache)
+        self.objects = pathlib.Path(objects) if objects else None
         self.cache.mkdir(parents=True, exist_ok=True)
         self.pool, self.jobs = concurrent.futures.ThreadPoolExecutor(os.cpu_count()), {}
         self.version = re.search(r"release (\S+),", run([nvcc, "--version"]))[1]
@@ -112,72 +118,76 @@ class Compiler:
                 todo += [pathlib.Path(i.decode()) for i in re.findall(rb'^#include "(.*)"', files[file], flags=re.M)]
         return b"".join(files[file] for file in sorted(files))
 
-    def compile(self, source, arch):
-        """ptxas's words on the file's kernels, its PTX and, for a real architecture, the cubin's path."""
-        key = [self.version, arch, *FLAGS, str(source), str(bool(self.cuobjdump)), pathlib.Path(__file__).read_text()]
-        digest = hashlib.sha256("\0".join(key).encode() + self.made_of(source))
-        kept = self.cache / f"{source.stem}-{arch}-{digest.hexdigest()[:24]}.json"
+    def compile(self, source):
+        """The file's kernels by architecture and name."""
+        key = [self.version, *FLAGS, str(source), str(bool(self.cuobjdump)), pathlib.Path(__file__).read_text()]
+        digest = hashlib.sha256("\0".join(key).encode())
+        if self.objects:
+            built, said = self.objects / f"{source.stem}.o", (self.objects / f"{source.stem}.ptxas").read_text()
+            digest.update(built.read_bytes() + said.encode())
+        else:
+            digest.update(self.made_of(source))
+        kept = self.cache / f"{source.stem}-{digest.hexdigest()[:24]}.json"
         if kept.exists():
             return json.loads(kept.read_text())
         with tempfile.TemporaryDirectory() as tmp:
-            if arch == PTX_ARCH:
-                run([self.nvcc, *FLAGS, f"-arch={arch}", "-ptx", "-o", f"{tmp}/out.ptx", source])
-                table = {}
-            else:
-                command = [self.nvcc, *FLAGS, f"-arch={arch}", "-cubin", "-Xptxas", "-v", "--keep", "--keep-dir", tmp]
-                said = run([*command, "-o", f"{tmp}/out.cubin", source])
-                ptx = pathlib.Path(tmp, f"{source.stem}.ptx").read_text()
-                table = self.table(arch, said, ptx, f"{tmp}/out.cubin")
-        for old in self.cache.glob(f"{source.stem}-{arch}-*.json"):
-            old.unlink(missing_ok=True)
+            if not self.objects:
+                built = f"{tmp}/out.o"
+                said = run([self.nvcc, *FLAGS, "-c", "-o", built, source])
+            tables = self.tables(built, said)
         with tempfile.NamedTemporaryFile("w", dir=self.cache, delete=False) as new:
-            new.write(json.dumps(table))
+            new.write(json.dumps(tables))
         os.replace(new.name, kept)
-        return table
+        return tables
 
-    def table(self, arch, said, ptx, cubin):
-        """By the kernel's name."""
-        threads = {m[1]: int(m[2]) for m in re.finditer(r"\.entry (\w+)\((?:[^{]*?)\.maxntid (\d+)", ptx)}
-        opcodes = self.opcodes(cubin) if self.cuobjdump else {}
-        found = {}
+    def tables(self, built, said):
+        """What ptxas said of a file's kernels, and what cuobjdump says of the object it became."""
+        threads, opcodes = {}, {}
+        if self.cuobjdump:
+            ptx = run([self.cuobjdump, "-ptx", built])
+            threads = {m[1]: int(m[2]) for m in re.finditer(r"\.entry (\w+)\((?:[^{]*?)\.maxntid (\d+)", ptx)}
+            opcodes = self.opcodes(built)
+        found = {arch: {} for arch in ARCHS}
         for part in said.split("Compiling entry function '")[1:]:
-            name = part.partition("'")[0]
-            spills = sum(map(int, re.findall(r"(\d+) bytes spill", part)))
+            name, arch = re.match(r"(\w+)' for '(\w+)'", part).groups()
             shared = re.search(r"(\d+) bytes smem", part)
             kernel = {
                 "registers": int(re.search(r"Used (\d+) registers", part)[1]),
-                "spills": spills,
+                "spills": sum(map(int, re.findall(r"(\d+) bytes spill", part))),
                 "shared": int(shared[1]) if shared else 0,
             }
-            kernel["occupancy"] = occupancy(arch, threads[name], kernel["registers"], kernel["shared"])
-            found[name] = kernel | opcodes.get(name, {})
-        demangled = run(["c++filt"], input="\n".join(found)).splitlines() if found else []
-        return {plain_name(name, d): kernel for (name, kernel), d in zip(found.items(), demangled)}
+            if self.cuobjdump:
+                kernel["occupancy"] = occupancy(arch, threads[name], kernel["registers"], kernel["shared"])
+                kernel |= opcodes[arch][name]
+            found[arch][name] = kernel
+        mangled = sorted({name for kernels in found.values() for name in kernels})
+        plain = dict(zip(mangled, run(["c++filt"], input="\n".join(mangled)).splitlines())) if mangled else {}
+        return {
+            arch: {plain_name(name, plain[name]): kernel for name, kernel in kernels.items()} for arch, kernels in found.items()
+        }
 
-    def opcodes(self, cubin):
-        counts = {}
-        for part in re.split(r"^\s*Function : ", run([self.cuobjdump, "-sass", cubin]), flags=re.M)[1:]:
-            # /*0010*/  @!P0 LDG.E.128.CONSTANT R4, ...
-            used = [m[1].split(".") for m in re.finditer(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", part, flags=re.M)]
-            counts[part.split()[0]] = {
-                name: sum(o[0] == first and (other is None or other in o[1:]) for o in used) for name, (first, other) in OPCODES.items()
-            }
+    def opcodes(self, built):
+        counts = {arch: {} for arch in ARCHS}
+        for code in re.split(r"^\s*code for ", run([self.cuobjdump, "-sass", built]), flags=re.M)[1:]:
+            arch = code.split()[0]
+            for part in re.split(r"^\s*Function : ", code, flags=re.M)[1:]:
+                # /*0010*/  @!P0 LDG.E.128.CONSTANT R4, ...
+                used = [m[1].split(".") for m in re.finditer(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", part, flags=re.M)]
+                counts[arch][part.split()[0]] = {
+                    name: sum(o[0] == first and (other is None or other in o[1:]) for o in used)
+                    for name, (first, other) in OPCODES.items()
+                }
         return counts
 
-    def start(self, archs):
-        """Begins what has not begun; the slowest files first."""
+    def start(self):
+        """Begins; the slowest files first."""
         for source in sorted(self.sources(), key=lambda s: -(ROOT / s).stat().st_size):
-            for arch in archs:
-                if (source, arch) not in self.jobs:
-                    self.jobs[source, arch] = self.pool.submit(self.compile, source, arch)
+            self.jobs[source] = self.pool.submit(self.compile, source)
 
     def all(self, arch):
         """{"file.cu Kernel": numbers}; waits."""
-        self.start([arch])
         return {
-            f"{source.name} {name}": kernel
-            for source in self.sources()
-            for name, kernel in self.jobs[source, arch].result().items()
+            f"{source.name} {name}": kernel for source in self.sources() for name, kernel in self.jobs[source].result()[arch].items()
         }
 
 
@@ -219,7 +229,7 @@ def main():
     if args.update_budget and not args.cuobjdump:
         parser.error("a budget needs cuobjdump")
     compiler = Compiler(args.nvcc, args.cuobjdump, args.cache)
-    compiler.start(ARCHS)
+    compiler.start()
     tables = {arch: compiler.all(arch) for arch in ARCHS}
     for arch, kernels in tables.items():
         for name, kernel in sorted(kernels.items()):
