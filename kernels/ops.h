@@ -33,6 +33,11 @@ class Ops {
   // Errors: those of LoadLinear; InvalidArgument for experts of unequal shapes or types.
   virtual absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                               int32_t num_experts) = 0;
+  // Low-rank additions to a linear op of `rows` outputs and `cols` inputs, one an adapter of the
+  // model; the factors are copied. Errors: InvalidArgument for a rank above kMaxAdapterRank, other
+  // shapes or types.
+  virtual absl::StatusOr<Adapters> LoadAdapters(std::span<const AdapterView> adapters, int32_t rows,
+                                                int32_t cols) = 0;
   // What Embed looks rows up in. A backend with memory of its own keeps one copy of a table and a
   // linear op over the same bytes, if the table is loaded first; else the view's memory must
   // outlive the Ops.
@@ -79,6 +84,12 @@ class Ops {
   // d*sx, acc) (Q3_K, Q6_K, Q2_K), then Q2_K acc = fma(float(t0*sum0(a) + t1*sum1(a)), m*sx, acc).
   // Float weights: see kernels/cpu/isa/linear_float.cc.
   virtual void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) = 0;
+
+  // out[t] += scale_a B_a (A_a x[t]), a the adapter of t's row in the step's plan; tokens without
+  // one stay as they are. x [T,K]; out [T,N], no alias. A_a x is f32 sums in an order of the
+  // backend's that depends on K alone; an output is one chain of fma over the rank ascending, then
+  // fma(scale, sum, out). Source: arXiv:2106.09685 eq. 3; an adapter a row: arXiv:2310.18547.
+  virtual void AddAdapters(Tensor x, const Adapters& adapters, Tensor out) = 0;
 
   // Rotates the q and k heads of qkv [T, (Hq + 2 Hkv) * H] by each token's position, in place, and
   // stores k and v into the row's KV blocks at that position. Source: arXiv:2104.09864 eq. 34.

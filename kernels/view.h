@@ -90,6 +90,21 @@ struct Experts {
   explicit operator bool() const { return impl != nullptr; }
 };
 
+// The factors of one low-rank addition to a linear op, as a file holds them: A [rank, K] and
+// B [N, rank], F32 or F16. rank 0: this adapter adds nothing to the op.
+inline constexpr int32_t kMaxAdapterRank = 64;
+struct AdapterView {
+  int32_t rank = 0;
+  float scale = 1;
+  WeightView a, b;
+};
+// What a model's adapters add to one linear op; made by Ops::LoadAdapters, owned by the Ops.
+struct Adapters {
+  int32_t count = 0, rows = 0, cols = 0;  // N, K
+  const void* impl = nullptr;
+  explicit operator bool() const { return impl != nullptr; }
+};
+
 // Which experts the rows of an op chose; filled by Ops::RouteExperts in memory of the backend. Each
 // of T rows makes k choices: choice j = t * k + c is row t's c-th. A place is a choice's rank when
 // all are sorted by expert, then by j: an expert's places are a range.
@@ -159,6 +174,7 @@ struct BatchView {
   int32_t num_outputs = 0;               // rows that sample
   const int32_t* output_rows =
       nullptr;  // [num_outputs] ascending row indexes; the row's last token is the one sampled from
+  const int32_t* adapters = nullptr;  // [R] each row's adapter, -1: none; null: no row has one
 };
 
 // How one slot samples. Pointers are copied from by Ops::InitSlot.

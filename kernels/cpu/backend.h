@@ -42,6 +42,8 @@ class Backend final : public Ops {
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
+  absl::StatusOr<Adapters> LoadAdapters(std::span<const AdapterView> adapters, int32_t rows,
+                                        int32_t cols) override;
   absl::StatusOr<Table> LoadTable(const WeightView& table) override { return Table{table}; }
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
@@ -55,6 +57,7 @@ class Backend final : public Ops {
   void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
                Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
+  void AddAdapters(Tensor x, const Adapters& adapters, Tensor out) override;
   void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                       const KvLayer& kv) override;
   void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params, const KvLayer& kv,
@@ -99,6 +102,7 @@ class Backend final : public Ops {
 
   std::vector<std::unique_ptr<PackedLinear>> linears_;
   std::vector<std::unique_ptr<PackedExperts>> experts_;
+  std::vector<std::unique_ptr<std::vector<AdapterFactors>>> adapters_;
   QuantisedRows quantised_;  // the rounded input of one linear op at a time
   int64_t quantised_blocks_ = 0;
 };

@@ -50,6 +50,23 @@ struct MatMulArgs {
   int64_t out_stride = 0;
 };
 
+// Items are tokens.
+struct AdapterFactors {
+  const float *a = nullptr, *b = nullptr;  // [rank][cols], [rank][num_outputs]
+  int32_t rank = 0;
+  float scale = 1;
+};
+struct AdapterArgs {
+  const BatchView* batch = nullptr;
+  const int32_t* token_row = nullptr;
+  const AdapterFactors* adapters = nullptr;
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int32_t cols = 0, num_outputs = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
 // --- The other ops ---
 
 // Items are rows.
@@ -290,6 +307,7 @@ struct Kernels {
   Kernel<QuantiseArgs> quantise = nullptr;
   Kernel<MatMulArgs> matmul_quantised = nullptr;
   Kernel<MatMulArgs> matmul_float = nullptr;
+  Kernel<AdapterArgs> add_adapters = nullptr;
   Kernel<RmsNormArgs> rms_norm = nullptr;
   Kernel<EmbedArgs> embed = nullptr;
   Kernel<RopeStoreKvArgs> rope_store_kv = nullptr;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "kernels/adapter_factors.h"
 #include "kernels/cpu/backend.h"
 
 namespace sluice::cpu {
@@ -85,6 +86,45 @@ void Backend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
                   args, panels * chunks,
                   PanelGrain(part.packing, x.cols, (x.rows + chunks - 1) / chunks));
   }
+}
+
+absl::StatusOr<Adapters> Backend::LoadAdapters(std::span<const AdapterView> adapters, int32_t rows,
+                                               int32_t cols) {
+  RETURN_IF_ERROR(CheckAdapters(adapters, rows, cols));
+  auto loaded = std::make_unique<std::vector<AdapterFactors>>();
+  for (const AdapterView& adapter : adapters) {
+    AdapterFactors& factors = loaded->emplace_back();
+    if (adapter.rank == 0) continue;
+    factors.rank = adapter.rank;
+    factors.scale = adapter.scale;
+    for (const bool second : {false, true}) {
+      const std::vector<float> values = AdapterFactor(second ? adapter.b : adapter.a, second);
+      ASSIGN_OR_RETURN(void* memory, arena_.Allocate(static_cast<int64_t>(values.size()) * 4));
+      std::copy(values.begin(), values.end(), static_cast<float*>(memory));
+      (second ? factors.b : factors.a) = static_cast<const float*>(memory);
+    }
+  }
+  adapters_.push_back(std::move(loaded));
+  return Adapters{static_cast<int32_t>(adapters.size()), rows, cols, adapters_.back().get()};
+}
+
+void Backend::AddAdapters(Tensor x, const Adapters& adapters, Tensor out) {
+  SLUICE_CHECK(x.rows == batch_.num_tokens && out.rows == x.rows && x.cols == adapters.cols &&
+                   out.cols == adapters.rows,
+               "x {} x {}, adapters {} x {}, out {} x {}", x.rows, x.cols, adapters.rows,
+               adapters.cols, out.rows, out.cols);
+  if (batch_.adapters == nullptr) return;
+  for (int32_t r = 0; r < batch_.num_rows; ++r) {
+    if (batch_.adapters[r] >= adapters.count) {
+      return Fail(absl::InvalidArgumentError(fmt::format("row {} has adapter {}; there are {}", r,
+                                                         batch_.adapters[r], adapters.count)));
+    }
+  }
+  const auto& factors = *static_cast<const std::vector<AdapterFactors>*>(adapters.impl);
+  commands_.Add(kernels_.add_adapters,
+                AdapterArgs{&batch_, token_row_.data(), factors.data(), x.data, x.stride, x.cols,
+                            out.cols, out.data, out.stride},
+                x.rows);
 }
 
 }  // namespace sluice::cpu

@@ -195,6 +195,32 @@ void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out)
   Wrote(out);
 }
 
+void CudaBackend::AddAdapters(Tensor x, const Adapters& adapters, Tensor out) {
+  SLUICE_CHECK(x.rows == batch_.num_tokens && out.rows == x.rows && x.cols == adapters.cols &&
+                   out.cols == adapters.rows,
+               "x {} x {}, adapters {} x {}, out {} x {}", x.rows, x.cols, adapters.rows,
+               adapters.cols, out.rows, out.cols);
+  for (int32_t r = 0; r < batch_.num_rows && batch_.adapters != nullptr; ++r) {
+    if (batch_.adapters[r] >= adapters.count) {
+      return Fail(absl::InvalidArgumentError(fmt::format("row {} has adapter {}; there are {}", r,
+                                                         batch_.adapters[r], adapters.count)));
+    }
+  }
+  // Also where no row has one: a graph stands for steps in which rows do.
+  const auto& loaded = *static_cast<const DeviceAdapters*>(adapters.impl);
+  if (loaded.max_rank == 0) return;
+  FlushHeadNorm();
+  const AdapterArgs args{.batch = device_batch_,
+                         .adapters = loaded.adapters,
+                         .max_rank = loaded.max_rank,
+                         .halfs = loaded.halfs,
+                         .x = Bucketed(x),
+                         .shrunk = shrunk_.data(),
+                         .out = Bucketed(out)};
+  Enqueue("add_adapters", [&] { return cuda::AddAdapters(args, stream_); });
+  Wrote(out);
+}
+
 void CudaBackend::RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                                  const KvLayer& kv) {
   if (absl::Status status = CheckKv(kv); !status.ok()) return Fail(std::move(status));

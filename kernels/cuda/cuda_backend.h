@@ -33,6 +33,12 @@ struct DeviceMatrix {
   const float* row_scale = nullptr;
   int64_t expert_bytes = 0;  // from one expert's weights to the next's
 };
+// What adapters add to one linear op.
+struct DeviceAdapters {
+  const DeviceAdapter* adapters = nullptr;
+  int32_t max_rank = 0;
+  bool halfs = false;
+};
 struct DeviceLinear {
   std::vector<DeviceMatrix> parts;
   [[nodiscard]] int32_t rows() const { return parts.back().first_column + parts.back().rows; }
@@ -49,6 +55,8 @@ class CudaBackend final : public Ops {
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
+  absl::StatusOr<Adapters> LoadAdapters(std::span<const AdapterView> adapters, int32_t rows,
+                                        int32_t cols) override;
   absl::StatusOr<Table> LoadTable(const WeightView& table) override;
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
@@ -64,6 +72,7 @@ class CudaBackend final : public Ops {
   void RmsNorm(Tensor x, Vector weight, const NormParams& params, Tensor residual,
                Tensor out) override;
   void MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) override;
+  void AddAdapters(Tensor x, const Adapters& adapters, Tensor out) override;
   void RopeAndStoreKv(Tensor qkv, int32_t num_q_heads, const RopeParams& rope,
                       const KvLayer& kv) override;
   void Attention(Tensor q, int32_t num_q_heads, const AttentionParams& params, const KvLayer& kv,
@@ -178,6 +187,8 @@ class CudaBackend final : public Ops {
   std::unique_ptr<Blas> blas_;  // null: our own kernels do everything
   DeviceArena arena_;
   std::vector<std::unique_ptr<DeviceLinear>> linears_;
+  std::vector<std::unique_ptr<DeviceAdapters>> adapters_;
+  DeviceBlock<float> shrunk_;  // [tokens][kMaxAdapterRank], where there are adapters
   std::unordered_map<const void*, const DeviceLinear*> tables_;  // by the file's bytes
   int32_t max_columns_ = 0;                                      // K padded, of all matrices
   int32_t max_choices_ = 1;                                      // places a token, of all mixtures

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "kernels/adapter_factors.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/packed_weights.h"
 #include "kernels/cuda/weight_tile.h"
@@ -250,6 +251,37 @@ absl::StatusOr<Experts> CudaBackend::LoadExperts(std::span<const WeightView> par
   ASSIGN_OR_RETURN(const DeviceLinear* experts,
                    LoadStacked(parts, static_cast<size_t>(num_experts)));
   return Experts{num_experts, experts->rows(), static_cast<int32_t>(parts[0].cols), experts};
+}
+
+absl::StatusOr<Adapters> CudaBackend::LoadAdapters(std::span<const AdapterView> adapters,
+                                                   int32_t rows, int32_t cols) {
+  RETURN_IF_ERROR(CheckAdapters(adapters, rows, cols));
+  auto loaded = std::make_unique<DeviceAdapters>();
+  loaded->halfs = std::ranges::all_of(adapters, [](const AdapterView& v) {
+    return v.rank == 0 || (v.a.dtype == DType::kF16 && v.b.dtype == DType::kF16);
+  });
+  const auto upload = [&](const WeightView& factor, bool transposed) -> absl::StatusOr<void*> {
+    const std::vector<float> values = AdapterFactor(factor, transposed);
+    const auto count = static_cast<int64_t>(values.size());
+    if (!loaded->halfs) return Upload(values.data(), count * 4);
+    std::vector<uint16_t> halfs;
+    for (const float value : values) halfs.push_back(FloatToHalf(value));
+    return Upload(halfs.data(), count * 2);
+  };
+  std::vector<DeviceAdapter> table;
+  for (const AdapterView& adapter : adapters) {
+    DeviceAdapter& entry = table.emplace_back(DeviceAdapter{nullptr, nullptr, 0, adapter.scale});
+    if (adapter.rank == 0) continue;
+    entry.rank = adapter.rank;
+    ASSIGN_OR_RETURN(entry.a, upload(adapter.a, false));
+    ASSIGN_OR_RETURN(entry.b, upload(adapter.b, true));
+    loaded->max_rank = std::max(loaded->max_rank, adapter.rank);
+  }
+  const auto bytes = static_cast<int64_t>(table.size() * sizeof(DeviceAdapter));
+  ASSIGN_OR_RETURN(void* entries, Upload(table.data(), bytes));
+  loaded->adapters = static_cast<const DeviceAdapter*>(entries);
+  adapters_.push_back(std::move(loaded));
+  return Adapters{static_cast<int32_t>(adapters.size()), rows, cols, adapters_.back().get()};
 }
 
 absl::StatusOr<Table> CudaBackend::LoadTable(const WeightView& table) {

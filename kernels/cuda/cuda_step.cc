@@ -17,7 +17,7 @@ int64_t Aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; 
 // Where the arrays of a plan lie in one piece of memory, for plans up to a size.
 struct PlanLayout {
   int64_t tokens, positions, token_row, row_begin, context_len, block_begin, slots, output_rows,
-      blocks, end;  // in ints
+      adapters, blocks, end;  // in ints
 
   PlanLayout(int64_t max_tokens, int64_t max_rows, int64_t max_blocks) {
     int64_t at = kCounts;
@@ -34,6 +34,7 @@ struct PlanLayout {
     block_begin = take(max_rows + 1);
     slots = take(max_rows);
     output_rows = take(max_rows);
+    adapters = take(max_rows);
     blocks = take(max_blocks);
     end = at;
   }
@@ -95,6 +96,11 @@ absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
     const PlanLayout layout(max_tokens_, max_plan_rows_, max_blocks_);
     RETURN_IF_ERROR(plan_memory_.Reserve(layout.end * 4));
   }
+  if (!adapters_.empty() && shrunk_.size() < max_tokens_ * kMaxAdapterRank) {
+    RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
+    DropGraphs();
+    RETURN_IF_ERROR(shrunk_.Reserve(max_tokens_ * kMaxAdapterRank));
+  }
   const PlanLayout layout(max_tokens_, max_plan_rows_, max_blocks_);
   RETURN_IF_ERROR(step().upload.Reserve(2 * layout.end * 4));
   return ReserveHalves(tokens * max_choices_);
@@ -136,6 +142,11 @@ void CudaBackend::UploadBatch(const BatchView& batch) {
   std::copy_n(batch.block_begin, rows + 1, host + at.block_begin);
   std::copy_n(batch.slots, rows, host + at.slots);
   std::copy_n(batch.output_rows, batch.num_outputs, host + at.output_rows);
+  if (batch.adapters != nullptr) {
+    std::copy_n(batch.adapters, rows, host + at.adapters);
+  } else {
+    std::fill_n(host + at.adapters, rows, -1);
+  }
   std::copy_n(batch.blocks, batch.block_begin[rows], host + at.blocks);
   step().uploaded = Aligned(bytes);
   Check(cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
@@ -150,7 +161,8 @@ void CudaBackend::UploadBatch(const BatchView& batch) {
                    .block_begin = device + at.block_begin,
                    .slots = device + at.slots,
                    .output_rows = device + at.output_rows,
-                   .num_output_tokens = num_output_tokens_};
+                   .num_output_tokens = num_output_tokens_,
+                   .adapters = device + at.adapters};
 }
 
 void CudaBackend::BeginStep(const BatchView& batch) {

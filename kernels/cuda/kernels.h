@@ -41,6 +41,7 @@ struct DeviceBatch {
   const int32_t* slots = nullptr;              // [R]
   const int32_t* output_rows = nullptr;        // [num_outputs]
   const int32_t* num_output_tokens = nullptr;  // [num_outputs]
+  const int32_t* adapters = nullptr;           // [R] -1: none
 };
 
 // --- norm.cu ---
@@ -222,6 +223,24 @@ struct EmbedArgs {
   Tensor out;
 };
 cudaError_t Embed(const EmbedArgs& args, cudaStream_t stream);
+
+// --- adapters.cu ---
+struct DeviceAdapter {
+  const void *a, *b;  // [rank][K], [rank][N]
+  int32_t rank;
+  float scale;
+};
+// out[t] += scale (B (A x[t])) with the adapter of t's row. Two launches.
+struct AdapterArgs {
+  DeviceBatch batch;
+  const DeviceAdapter* adapters;
+  int32_t max_rank;
+  bool halfs;  // the factors are f16, else f32
+  Tensor x;
+  float* shrunk;  // [x.rows][kMaxAdapterRank]
+  Tensor out;
+};
+cudaError_t AddAdapters(const AdapterArgs& args, cudaStream_t stream);
 
 // --- sample.cu ---
 struct DeviceSlot {

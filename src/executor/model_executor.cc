@@ -109,11 +109,13 @@ std::vector<float> ModelExecutor::PooledOf(const Step& step, size_t output) cons
 void ModelExecutor::FillBatchView(Step& step) const {
   const BatchPlan& plan = step.plan;
   step.slots.clear();
+  step.adapters.clear();
   step.output_rows.clear();
   step.num_output_tokens.clear();
   for (int32_t r = 0; r < plan.num_rows(); ++r) {
     const Row& row = plan.rows[r];
     step.slots.push_back(row.slot);
+    step.adapters.push_back(row.adapter);
     if (row.output == RowOutput::kNone) continue;
     SLUICE_CHECK((row.output == RowOutput::kPooled) == options_.pooling.has_value(),
                  "step {} row {}", plan.step, r);
@@ -133,6 +135,7 @@ void ModelExecutor::FillBatchView(Step& step) const {
       .slots = step.slots.data(),
       .num_outputs = static_cast<int32_t>(step.output_rows.size()),
       .output_rows = step.output_rows.data(),
+      .adapters = step.adapters.data(),
   };
 }
 
@@ -150,6 +153,8 @@ void ModelExecutor::CheckPlan(const BatchPlan& plan) const {
                "step {}: arrays of different lengths", plan.step);
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t num_new = plan.row_begin[r + 1] - plan.row_begin[r];
+    SLUICE_CHECK(plan.rows[r].adapter < 0, "step {} row {}: adapter {} of a model without",
+                 plan.step, r, plan.rows[r].adapter);
     const int32_t context = plan.context_len[r];
     const int32_t num_blocks = plan.block_begin[r + 1] - plan.block_begin[r];
     SLUICE_CHECK(num_new >= 1 && context >= num_new && context <= limits.max_model_len,

@@ -27,6 +27,7 @@ class OpsExecutor : public Executor {
     BatchPlan plan;
     BatchView batch;
     std::vector<int32_t> slots;                // [R]
+    std::vector<int32_t> adapters;             // [R]
     std::vector<int32_t> output_rows;          // [num_outputs]
     std::vector<int32_t> num_output_tokens;    // [num_outputs]
     std::vector<int32_t> blocks, block_begin;  // where the plan has none

@@ -41,6 +41,7 @@ struct Row {
   int32_t num_output_tokens =
       0;  // output tokens before this step's: the RNG position and the min_tokens test
   int32_t second_begin = 0;  // position of the second text of a pair; 0: there is none
+  int32_t adapter = -1;      // of the model's low-rank adapters; -1: none
 };
 
 struct BatchPlan {

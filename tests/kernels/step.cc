@@ -68,6 +68,7 @@ BatchView StepBatch::view() const {
   view.slots = slots_.data();
   view.num_outputs = static_cast<int32_t>(output_rows_.size());
   view.output_rows = output_rows_.data();
+  if (!adapters_.empty()) view.adapters = adapters_.data();
   return view;
 }
 

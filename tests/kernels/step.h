@@ -53,6 +53,10 @@ class StepBatch {
   // `num_tokens` new tokens on top of `num_cached`, KV in `blocks`.
   void AddRow(int32_t num_tokens, int32_t num_cached, std::span<const int32_t> blocks,
               int32_t slot = 0, bool output = true);
+  // One a row.
+  void SetAdapters(std::span<const int32_t> adapters) {
+    adapters_.assign(adapters.begin(), adapters.end());
+  }
   void SetTokens(std::span<const int32_t> tokens) { tokens_.assign(tokens.begin(), tokens.end()); }
   // Valid until the next change.
   [[nodiscard]] BatchView view() const;
@@ -60,7 +64,7 @@ class StepBatch {
 
  private:
   std::vector<int32_t> tokens_, positions_, row_begin_{0}, context_len_, blocks_, block_begin_{0},
-      slots_, output_rows_;
+      slots_, output_rows_, adapters_;
 };
 
 }  // namespace sluice

@@ -148,6 +148,28 @@ void SimpleOps::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
   }
 }
 
+void SimpleOps::AddAdapters(Tensor x, const Adapters& adapters, Tensor out) {
+  const auto& views = *static_cast<const std::vector<AdapterView>*>(adapters.impl);
+  for (int32_t r = 0; r < batch_.num_rows && batch_.adapters != nullptr; ++r) {
+    if (batch_.adapters[r] < 0) continue;
+    const auto& [rank, scale, a, b] = views[static_cast<size_t>(batch_.adapters[r])];
+    std::vector<float> of_a(static_cast<size_t>(adapters.cols)), of_b(static_cast<size_t>(rank));
+    for (int32_t t = batch_.row_begin[r]; t < batch_.row_begin[r + 1]; ++t) {
+      std::vector<double> shrunk(static_cast<size_t>(rank));
+      for (int32_t j = 0; j < rank; ++j) {
+        DequantizeRow(a, j, of_a.data());
+        for (int32_t k = 0; k < adapters.cols; ++k) shrunk[j] += double{of_a[k]} * x.row(t)[k];
+      }
+      for (int32_t n = 0; n < (rank > 0 ? adapters.rows : 0); ++n) {
+        DequantizeRow(b, n, of_b.data());
+        double sum = 0;
+        for (int32_t j = 0; j < rank; ++j) sum += of_b[j] * shrunk[j];
+        out.row(t)[n] = static_cast<float>(out.row(t)[n] + scale * sum);
+      }
+    }
+  }
+}
+
 float* SimpleOps::KvAt(const KvLayer& kv, int32_t row, int32_t position) const {
   const int64_t block = batch_.blocks[batch_.block_begin[row] + position / kv.block_tokens];
   const int64_t slot = block * kv.block_tokens + position % kv.block_tokens;

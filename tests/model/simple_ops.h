@@ -21,6 +21,12 @@ class SimpleOps final : public Ops {
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
   absl::StatusOr<Experts> LoadExperts(std::span<const WeightView> parts,
                                       int32_t num_experts) override;
+  absl::StatusOr<Adapters> LoadAdapters(std::span<const AdapterView> adapters, int32_t rows,
+                                        int32_t cols) override {
+    adapters_.emplace_back(adapters.begin(), adapters.end());
+    return Adapters{static_cast<int32_t>(adapters.size()), rows, cols, &adapters_.back()};
+  }
+  void AddAdapters(Tensor x, const Adapters& adapters, Tensor out) override;
   absl::StatusOr<Table> LoadTable(const WeightView& table) override { return Table{table}; }
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
@@ -64,7 +70,8 @@ class SimpleOps final : public Ops {
   const bool kv_halfs_ = false;
   BatchView batch_;
   std::deque<std::vector<WeightView>> linears_;
-  std::deque<std::vector<uint8_t>> weights_;  // their copies
+  std::deque<std::vector<AdapterView>> adapters_;  // the caller's memory
+  std::deque<std::vector<uint8_t>> weights_;       // their copies
   std::deque<std::vector<Linear>> experts_;
   std::deque<std::vector<float>> memory_;
   std::vector<int32_t> last_tokens_;  // by slot

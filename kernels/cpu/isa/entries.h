@@ -9,6 +9,7 @@ namespace sluice::cpu::SLUICE_ISA {
 void QuantiseRows(const QuantiseArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void MatMulQuantised(const MatMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void MatMulFloat(const MatMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
+void AddAdapterRows(const AdapterArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void RmsNormRows(const RmsNormArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void GateMulRows(const GateMulArgs& args, int64_t begin, int64_t end, const Worker& worker);
 void SoftCapChunks(const SoftCapArgs& args, int64_t begin, int64_t end, const Worker& worker);

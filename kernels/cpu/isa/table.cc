@@ -7,6 +7,7 @@ constexpr Kernels Table() {
   k.quantise = QuantiseRows;
   k.matmul_quantised = MatMulQuantised;
   k.matmul_float = MatMulFloat;
+  k.add_adapters = AddAdapterRows;
   k.rms_norm = RmsNormRows;
   k.gate_mul = GateMulRows;
   k.soft_cap = SoftCapChunks;
