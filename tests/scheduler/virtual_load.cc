@@ -46,8 +46,6 @@ class Run {
     simulated.kv_block_tokens = config.kv_block_tokens;
     simulated.num_kv_blocks = config.num_kv_blocks;
     simulated.max_steps_in_flight = config.max_steps_in_flight;
-    simulated.step_time = device.step_time;
-    simulated.token_time = device.token_time;
     executor_ = std::make_unique<SimulatedExecutor>(std::move(simulated));
   }
 
