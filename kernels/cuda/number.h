@@ -22,7 +22,6 @@ SLUICE_DEVICE float Divide(float a, float b) { return __fdiv_rn(a, b); }
 
 // To nearest, ties to even; the nearest int32 there is, 0 for NaN.
 SLUICE_DEVICE int32_t RoundToInt(float x) { return __float2int_rn(x); }
-SLUICE_DEVICE double Log(double x) { return log(x); }
 
 SLUICE_DEVICE float HalfToFloat(uint16_t bits) {
   float value;
@@ -87,7 +86,6 @@ inline int32_t RoundToInt(float x) {
   if (x < -0x1p31F) return INT32_MIN;
   return x != x ? 0 : static_cast<int32_t>(std::lrint(x));
 }
-inline double Log(double x) { return std::log(x); }
 
 inline float HalfToFloat(uint16_t bits) {
   return static_cast<float>(__builtin_bit_cast(_Float16, bits));

@@ -2,6 +2,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/number.h"
+#include "kernels/log.h"
 #include "tests/cuda_proof/conformance.h"
 
 namespace sluice::cuda {
@@ -204,6 +205,15 @@ SLUICE_KERNEL(kThreads) Exponentials(const uint32_t* in, uint32_t* out) {
 SLUICE_KERNEL(kThreads) Tangents(const uint32_t* in, uint32_t* out) {
   ForEach(out, [in](uint32_t i) { return Result(Tanh(FloatOf(in[i]))); });
 }
+// Of whole numbers, and their doubles' halves one after the other.
+SLUICE_KERNEL(kThreads) Logarithms(const uint32_t* in, uint32_t* out) {
+  ForEach(out, [in](uint32_t i) {
+    const uint64_t number = static_cast<uint64_t>(in[i / 2]) << (in[i / 2] % 17) | 1;
+    const double log = Log(static_cast<double>(number) * 0x1p-30);
+    const auto bits = __builtin_bit_cast(uint64_t, log);
+    return static_cast<uint32_t>(i % 2 == 0 ? bits : bits >> 32);
+  });
+}
 
 SLUICE_KERNEL(kThreads) MatrixLoads(const uint32_t* in, uint32_t* out) {
   SLUICE_SHARED(uint32_t, words, [kThreads * 4]);
@@ -273,6 +283,7 @@ const ConformanceCase kCases[] = {
     Mapped("Roots", Words::kFloats, Roots),
     Mapped("Exponentials", Words::kLogits, Exponentials),
     Mapped("Tangents", Words::kLogits, Tangents),
+    Mapped("Logarithms", Words::kAny, Logarithms),
     {"MatrixLoads", Words::kAny, 4 * kThreads, 8 * kThreads, 1, kThreads, MatrixLoads},
     {"ProductsOfBf16", Words::kBf16Whole, 12 * kThreads, 4 * kThreads, 1, kThreads, ProductsOfBf16},
     {"ProductsOfF16", Words::kF16Whole, 12 * kThreads, 4 * kThreads, 1, kThreads, ProductsOfF16},

@@ -1,6 +1,6 @@
 """Floating point by whole numbers: what IEEE 754 says of a result that is rounded once, to nearest with ties to even.
 
-A number is its bits. f32, f16, bf16 and e4m3 (no infinity; all ones is NaN) are the formats.
+A number is its bits. f64, f32, f16, bf16 and e4m3 (no infinity; all ones is NaN) are the formats.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Format:
         return (1 << (self.width - 1)) - 1
 
 
-F32, F16, BF16, E4M3 = Format(8, 23), Format(5, 10), Format(8, 7), Format(4, 3, infinite=False)
+F64, F32, F16, BF16, E4M3 = Format(11, 52), Format(8, 23), Format(5, 10), Format(8, 7), Format(4, 3, infinite=False)
 
 
 def sign(bits, of):

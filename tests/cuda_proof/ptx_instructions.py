@@ -7,7 +7,7 @@ Only the instructions that nvcc makes of conformance.cu; any other one ends the 
 import re
 
 import exact
-from exact import F16, F32
+from exact import F16, F32, F64
 
 GLOBAL, SHARED_BYTES = 1 << 32, 48 * 1024  # where global memory begins
 WARP = 32
@@ -70,7 +70,7 @@ def operand(text, width):
         return SPECIAL[text]
     if text.startswith("%"):
         return lambda t: t.registers[text] & mask
-    if text.startswith("0f"):
+    if text.startswith(("0f", "0d")):
         bits = int(text[2:], 16)
         return lambda t: bits
     if re.fullmatch(r"-?\d+|0[xX][0-9a-fA-F]+", text):
@@ -107,18 +107,18 @@ FLOATS = {
     "neg": exact.negated,
     "abs": lambda a, of: exact.size(a, of),
 }
-FORMATS = {"f32": F32, "f16": F16}
+FORMATS = {"f64": F64, "f32": F32, "f16": F16}
 
 
 def arithmetic(name, parts, kind):
     """f(operands) -> bits of an instruction on values, or None if it is none."""
     width = width_of(kind)
-    if kind in ("f32", "f16x2") and name in FLOATS:
+    if kind in ("f64", "f32", "f16x2") and name in FLOATS:
         of = FLOATS[name]
         if {"approx", "ftz", "sat", "full"} & set(parts):
             raise Error(f"{name}.{'.'.join(parts)} rounds as cards please")
-        if kind == "f32":
-            return lambda *v: of(*v, F32)
+        if kind != "f16x2":
+            return lambda *v: of(*v, FORMATS[kind])
         return lambda *v: of(*(x & 0xFFFF for x in v), F16) | of(*(x >> 16 for x in v), F16) << 16
     if name in INTEGERS and kind[0] in "usbp":
         of = INTEGERS[name]
@@ -161,9 +161,9 @@ def conversion(parts):
         return lambda a: exact.convert(a, FORMATS[of], FORMATS[to])
     if to == "f16x2" and of == "f32" and "rn" in parts:  # the first operand is the upper half
         return lambda a, b: exact.convert(a, F32, F16) << 16 | exact.convert(b, F32, F16)
-    if to == "f32" and of[0] in "us" and "rn" in parts:
+    if to in ("f32", "f64") and of[0] in "us" and "rn" in parts:
         value = (lambda a: signed(a, width_of(of))) if of[0] == "s" else (lambda a: a)
-        return lambda a: exact.from_integer(value(a), F32)
+        return lambda a: exact.from_integer(value(a), FORMATS[to])
     if of == "f32" and to == "s32" and ("rzi" in parts or "rni" in parts):
         return lambda a: exact.whole(a, F32, -(1 << 31), (1 << 31) - 1, "rni" in parts)
     if of[0] in "us" and to[0] in "us" and "sat" not in parts:

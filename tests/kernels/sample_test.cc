@@ -256,9 +256,11 @@ TEST(Sample, LogprobsAreOfTheRawLogits) {
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
   const std::vector<std::pair<int32_t, float>> bias = {{order[30], 100}};
+  std::vector<float> of_first_setting;
   for (const CpuSetting& setting : CpuSettings()) {
     SCOPED_TRACE(ToString(setting));
     Sampler sampler(setting, 1, kVocab);
+    std::vector<float> logprobs;
     for (const int32_t num_logprobs : {-1, 0, 1, 5, 20}) {
       const SlotView slot{
           .temperature = 0.5F, .num_logprobs = num_logprobs, .bias = bias.data(), .num_bias = 1};
@@ -272,8 +274,11 @@ TEST(Sample, LogprobsAreOfTheRawLogits) {
         EXPECT_EQ(out.top_tokens[i], order[static_cast<size_t>(i)]);
         EXPECT_NEAR(out.top_logprobs[i],
                     expected[static_cast<size_t>(order[static_cast<size_t>(i)])], 2e-6);
+        logprobs.push_back(out.top_logprobs[i]);
       }
     }
+    if (of_first_setting.empty()) of_first_setting = logprobs;
+    EXPECT_EQ(logprobs, of_first_setting) << "every form has the same bits";
   }
   Sampler tiny({BestCpuIsa(), 1}, 1, 2);
   EXPECT_EQ(tiny.SampleOne(std::vector<float>{1, 2}, {.num_logprobs = 20}, 0).num_top, 2);

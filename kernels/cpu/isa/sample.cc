@@ -25,6 +25,7 @@
 #include "kernels/cpu/isa/entries.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/cpu/sampling_slot.h"
+#include "kernels/log.h"
 #include "kernels/philox.h"
 
 namespace sluice::cpu::SLUICE_ISA {
@@ -314,7 +315,7 @@ void SampleRow(const SampleArgs& args, int64_t row, char* scratch) {
     raw = copy;
     const float top = Largest(raw, vocab).logit;
     const Weighing all = Weigh(raw, vocab, top, 1, 1, nullptr);
-    normaliser = static_cast<double>(top) + __builtin_log(static_cast<double>(all.total) * 0x1p-30);
+    normaliser = static_cast<double>(top) + Log(static_cast<double>(all.total) * 0x1p-30);
     const int32_t k = slot.num_logprobs < kMaxLogprobs ? slot.num_logprobs : kMaxLogprobs;
     if (k > 0) FindTop(raw, vocab, k, &out);
     for (int32_t i = 0; i < out.num_top; ++i)
