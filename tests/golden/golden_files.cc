@@ -35,8 +35,8 @@ T ReadBinary(std::ifstream& file) {
 
 }  // namespace
 
-std::vector<GreedyGolden> ReadGreedyGoldens() {
-  std::ifstream file = OpenGolden("greedy.txt");
+std::vector<GreedyGolden> ReadGreedyGoldens(const char* name) {
+  std::ifstream file = OpenGolden(name);
   std::vector<GreedyGolden> goldens;
   for (std::string text; std::getline(file, text);) {
     std::istringstream line(text);

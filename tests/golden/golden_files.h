@@ -20,7 +20,8 @@ struct TeacherSegment {
 };
 
 // From $SLUICE_SOURCE_DIR/tests/golden. A file that is missing or malformed ends the test.
-std::vector<GreedyGolden> ReadGreedyGoldens();
+// greedy.txt is transformers', cpu_greedy.txt the CPU backend's (golden_test.cc).
+std::vector<GreedyGolden> ReadGreedyGoldens(const char* name = "greedy.txt");
 // name: "teacher.bin" or "FOLDER/teacher.bin".
 std::vector<TeacherSegment> ReadTeacherSegments(const char* name);
 

@@ -1,6 +1,7 @@
 // The real model on the CPU backend against transformers in float32 on the same dequantised
 // weights. What differs: our activations are rounded to int8 for each quantised product and keys
 // and values to f16.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_join.h"
 #include "base/check.h"
 #include "executor/model_executor.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -128,6 +130,35 @@ TEST(Greedy, EqualsTheOracleForEightPrompts) {
   std::printf("%d of %d greedy tokens equal\n", num_equal, num_equal + num_close);
   EXPECT_EQ(num_equal + num_close, 8 * 64);
   EXPECT_GE(num_equal, 492) << "less than 96 % of the tokens";
+}
+
+// What tests/cuda_model, which has no CPU kernel, compares the CUDA backend with. Where this fails
+// because the CPU backend has changed, the lines it prints are the file's new ones.
+TEST(Greedy, OfTheCpuBackendIsAsItsFileSays) {
+  const std::vector<GreedyGolden> goldens = ReadGreedyGoldens("cpu_greedy.txt");
+  TeacherForcing model(RealModelPath());
+  std::vector<std::vector<TokenId>> sequences;
+  std::vector<size_t> prompt_sizes;
+  for (const GreedyGolden& golden : goldens) {
+    sequences.push_back(golden.prompt);
+    sequences.back().insert(sequences.back().end(), golden.output.begin(), golden.output.end() - 1);
+    prompt_sizes.push_back(golden.prompt.size());
+  }
+  std::vector<GreedyGolden> found(goldens.size());
+  model.Run(sequences, prompt_sizes, [&](size_t s, size_t, const float* logits) {
+    const float* const end = logits + model.vocab_size();
+    const float* const best = std::max_element(logits, end);
+    const float second =
+        std::max(*std::max_element(logits, best), *std::max_element(best + 1, end));
+    found[s].output.push_back(static_cast<TokenId>(best - logits));
+    found[s].gaps.push_back(*best - second);
+  });
+  for (size_t s = 0; s < goldens.size(); ++s) {
+    EXPECT_EQ(found[s].output, goldens[s].output)
+        << "output " << absl::StrJoin(found[s].output, " ");
+    EXPECT_THAT(found[s].gaps, testing::Pointwise(testing::FloatNear(1e-4F), goldens[s].gaps))
+        << "gap " << absl::StrJoin(found[s].gaps, " ");
+  }
 }
 
 double LogSumExp(const float* logits, int32_t size) {
