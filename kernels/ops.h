@@ -124,11 +124,23 @@ class Ops {
   // alias.
   virtual void ExpertMatMul(Tensor x, const Experts& w, const Routing& routing, Tensor out) = 0;
   // out[t] = sum_c weight[t,c] * x[place of choice c], c ascending, one chain of fma, plus
-  // residual[t] last. x [T*k,D]; out, residual [T,D]; out may be residual.
+  // residual[t] last if residual.data. x [T*k,D]; out, residual [T,D]; out may be residual.
   virtual void CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out) = 0;
   // out[t,i] = x[t,i] / (1 + exp(-gate[t,0])) + residual[t,i]. x, out, residual [T,D]; out may be
   // residual.
   virtual void AddGated(Tensor x, Tensor gate, Tensor residual, Tensor out) = 0;
+
+  // --- Ranks: one model on several devices, each an Ops with its share of the weights ---
+  // All ranks enqueue the same ops in the same order over the same batch. With one rank the two
+  // exchanges have nothing to do.
+  [[nodiscard]] virtual int32_t rank() const { return 0; }
+  [[nodiscard]] virtual int32_t num_ranks() const { return 1; }
+  // x = the sum of all ranks' x, in place, the same bits on each: one chain of f32 additions, ranks
+  // ascending, or in the library's order where a backend does not keep the order rule. x is dense.
+  virtual void AllReduce(Tensor /*x*/) {}
+  // out[r, s * w + c] = part[r,c] of rank s. part [rows, up to w columns], w its stride, the same
+  // on all ranks; out [rows,N], N <= num_ranks * w. With one rank, part is out.
+  virtual void AllGather(Tensor /*part*/, Tensor /*out*/) {}
 
   // --- Encoders and models of vectors ---
   // x[t] = (x[t] + positions[position of t]) + types[token_types[t]], in place. positions [P*D],

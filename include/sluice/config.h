@@ -24,6 +24,7 @@ struct Config {
   std::string sim_device;            // of sim: a built-in name or a TOML file; empty: h100
   std::string model_shape;           // of sim: the same; empty: the model's own sizes
   int32_t gpu_device = 0;            // as the driver numbers them
+  int32_t tensor_parallel_size = 1;  // CUDA devices, from gpu_device on, that share each model
   double gpu_memory_fraction = 0.9;  // of the device's memory, for everything
   bool deterministic = false;  // CUDA: a row's bits do not depend on the batch; the CPU's never do
   std::string cpu_isa = "auto";  // auto | avx512 | avx2 | scalar

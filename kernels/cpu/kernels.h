@@ -231,7 +231,7 @@ struct CombineExpertsArgs {
   int64_t x_stride = 0;
   int32_t cols = 0;
   Routing routing;
-  const float* residual = nullptr;
+  const float* residual = nullptr;  // or none
   int64_t residual_stride = 0;
   float* out = nullptr;
   int64_t out_stride = 0;

@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/ranks.h"
 #include "kernels/ops.h"
 
 namespace sluice::cuda {
@@ -44,12 +45,16 @@ struct DeviceLinear {
   [[nodiscard]] int32_t rows() const { return parts.back().first_column + parts.back().rows; }
 };
 
-// Engine thread only. cuda_load.cc loads, cuda_step.cc begins, uploads and finishes steps,
-// cuda_backend.cc holds the ops up to the logits, cuda_sample.cc the rest.
+// One thread at a time. cuda_load.cc loads, cuda_step.cc begins, uploads and finishes steps,
+// cuda_backend.cc holds the ops up to the logits, cuda_ranks.cc the exchanges, cuda_sample.cc the
+// rest.
 class CudaBackend final : public Ops {
  public:
+  // `ranks`: null for one rank.
   static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(const CudaOpsOptions& options,
-                                                             const CudaDevice& device);
+                                                             const CudaDevice& device,
+                                                             std::shared_ptr<RankGroup> ranks,
+                                                             int32_t rank);
   ~CudaBackend() override;
 
   absl::StatusOr<Linear> LoadLinear(std::span<const WeightView> parts) override;
@@ -64,6 +69,13 @@ class CudaBackend final : public Ops {
   [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
                                      int32_t head_dim) const override;
   absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
+
+  [[nodiscard]] int32_t rank() const override { return rank_; }
+  [[nodiscard]] int32_t num_ranks() const override {
+    return ranks_ == nullptr ? 1 : ranks_->size();
+  }
+  void AllReduce(Tensor x) override;
+  void AllGather(Tensor part, Tensor out) override;
 
   [[nodiscard]] int max_steps_in_flight() const override { return kSteps; }
   void BeginStep(const BatchView& batch) override;
@@ -127,13 +139,15 @@ class CudaBackend final : public Ops {
     bool valid = false;  // uploaded for this step
   };
 
-  explicit CudaBackend(const CudaOpsOptions& options, const CudaDevice& device)
-      : options_(options), device_(device) {}
+  CudaBackend(const CudaOpsOptions& options, const CudaDevice& device,
+              std::shared_ptr<RankGroup> ranks, int32_t rank)
+      : options_(options), device_(device), ranks_(std::move(ranks)), rank_(rank) {}
 
   // --- cuda_load.cc ---
   absl::StatusOr<DeviceMatrix> LoadMatrix(std::span<const WeightView> views, size_t num_parts);
   absl::StatusOr<const DeviceLinear*> LoadStacked(std::span<const WeightView> views,
                                                   size_t num_experts);
+  const DeviceLinear* FindInTables(const WeightView& view);
   absl::StatusOr<void*> Upload(const void* data, int64_t bytes);
 
   // --- cuda_step.cc ---
@@ -146,6 +160,16 @@ class CudaBackend final : public Ops {
   void Enqueue(std::string_view call, const F& launch) {
     if (mode_ == Mode::kReplay || !step().status.ok()) return;
     Check(launch(), call);
+  }
+  // At least `count` elements, as Block::Reserve. Memory that is freed waits for devices, and an
+  // exchange that one of them has begun for the rank that frees: no rank goes on before all have
+  // grown. They do so at the same places of the same steps, for their plans are the same.
+  template <class B>
+  absl::Status Grow(B& block, int64_t count) {
+    if (count <= block.size()) return absl::OkStatus();
+    absl::Status status = block.Reserve(count);
+    if (status.ok() && ranks_ != nullptr) ranks_->Meet();
+    return status;
   }
   // Memory that the step's kernels read at fixed addresses grows here, never under a step in
   // flight.
@@ -166,6 +190,15 @@ class CudaBackend final : public Ops {
   [[nodiscard]] Tensor Bucketed(Tensor x) const;
   [[nodiscard]] int32_t BucketedRows(int32_t rows) const;
 
+  // --- cuda_ranks.cc ---
+  // Takes the exchange, or skips it where a graph holds it.
+  void Exchange(absl::FunctionRef<absl::Status(const Communicator&)> enqueue);
+  bool LaunchGraph(cudaGraphExec_t graph);
+  // Room for what is gathered: by all ranks in the same step, for their batches are the same.
+  absl::Status ReserveGathered(int64_t floats);
+  // All ranks' x, as they are in the bucket's rows: [rank][rows][x.stride]. Null after a failure.
+  const float* GatherRanks(Tensor x, int64_t max_rows, int32_t& widest);
+
   // The product by cuBLASLt, if it is there and it is one for it.
   bool MultiplyByBlas(const LinearArgs& args);
 
@@ -183,9 +216,11 @@ class CudaBackend final : public Ops {
 
   const CudaOpsOptions options_;
   const CudaDevice device_;
+  const std::shared_ptr<RankGroup> ranks_;  // owners: its ranks; null: there is one
+  const int32_t rank_;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<Blas> blas_;  // null: our own kernels do everything
-  DeviceArena arena_;
+  DeviceArena arena_{device_.index};
   std::vector<std::unique_ptr<DeviceLinear>> linears_;
   std::vector<std::unique_ptr<DeviceAdapters>> adapters_;
   DeviceBlock<float> shrunk_;  // [tokens][kMaxAdapterRank], where there are adapters
@@ -220,6 +255,8 @@ class CudaBackend final : public Ops {
   Halves halves_;
   const float* halves_of_ = nullptr;  // whose; null: nobody's
   int32_t halves_rows_ = 0;
+  DeviceBlock<float> gathered_;                 // of all ranks
+  int32_t sum_columns_ = 0, join_columns_ = 0;  // of a row that is gathered to be summed or joined
   // A norm of q and k heads that the rotation takes along.
   struct {
     Tensor x;

@@ -52,15 +52,59 @@ absl::StatusOr<CudaMemory> CudaMemoryOf(int32_t device) {
   return CudaMemory{static_cast<int64_t>(total), static_cast<int64_t>(free)};
 }
 
-absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options) {
-  ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, FindCudaDevices());
-  for (const CudaDevice& device : devices) {
-    if (device.index != options.device) continue;
-    ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, cuda::CudaBackend::Create(options, device));
-    return ops;
+namespace {
+
+// The devices [options.device, options.device + num_ranks). Ranks choose kernels, graphs and plans
+// alike only if their devices are.
+absl::StatusOr<std::vector<CudaDevice>> DevicesOfRanks(const CudaOpsOptions& options,
+                                                       int32_t num_ranks) {
+  ASSIGN_OR_RETURN(const std::vector<CudaDevice> usable, FindCudaDevices());
+  std::vector<CudaDevice> devices;
+  for (int32_t index = options.device; index < options.device + num_ranks; ++index) {
+    const auto found = std::ranges::find(usable, index, &CudaDevice::index);
+    if (found == usable.end()) {
+      return absl::InvalidArgumentError(
+          num_ranks == 1
+              ? fmt::format("device is {}; there are {} usable ones", index, usable.size())
+              : fmt::format("{} ranks need the devices {} to {}; {} is not usable, of {} "
+                            "that are",
+                            num_ranks, options.device, options.device + num_ranks - 1, index,
+                            usable.size()));
+    }
+    devices.push_back(*found);
+    const CudaDevice &first = devices.front(), &last = devices.back();
+    if (first.name == last.name && first.multiprocessors == last.multiprocessors) continue;
+    return absl::InvalidArgumentError(fmt::format(
+        "device {} is {} with {} multiprocessors, device {} is {} with {}; the ranks of "
+        "a model need equal ones",
+        first.index, first.name, first.multiprocessors, last.index, last.name,
+        last.multiprocessors));
   }
-  return absl::InvalidArgumentError(
-      fmt::format("device is {}; there are {} usable ones", options.device, devices.size()));
+  return devices;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options) {
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Ops>> ranks, CreateCudaRanks(options, 1));
+  return std::move(ranks.front());
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateCudaRanks(const CudaOpsOptions& options,
+                                                                  int32_t num_ranks) {
+  ASSIGN_OR_RETURN(const std::vector<CudaDevice> devices, DevicesOfRanks(options, num_ranks));
+  std::shared_ptr<cuda::RankGroup> group;  // owners: the ranks
+  if (num_ranks > 1) {
+    std::vector<int> indexes;
+    for (const CudaDevice& device : devices) indexes.push_back(device.index);
+    ASSIGN_OR_RETURN(group, cuda::RankGroup::Create(indexes, cuda::FindCollectives()));
+  }
+  std::vector<std::unique_ptr<Ops>> ranks;
+  for (int32_t r = 0; r < num_ranks; ++r) {
+    ASSIGN_OR_RETURN(ranks.emplace_back(),
+                     cuda::CudaBackend::Create(options, devices[static_cast<size_t>(r)], group, r));
+  }
+  return ranks;
 }
 
 absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t device) {
@@ -82,6 +126,14 @@ int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab, 
   constexpr int64_t kDriverAndGraphs = int64_t{256} << 20;
   const int64_t slot = vocab * 4 + cuda::kMaxSlotBias * 12 + cuda::kMaxSlotStops * 4 + 512;
   return kDriverAndGraphs + max_rows * slot + max_step_tokens * (widest * 2 + 64);
+}
+
+int64_t CudaExchangeBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
+                          int64_t model_dim, int32_t num_ranks, bool deterministic) {
+  if (num_ranks == 1) return 0;
+  const int64_t sums = deterministic ? num_ranks * max_step_tokens * model_dim : 0;
+  const int64_t logits = max_rows * (vocab + int64_t{16} * num_ranks);
+  return std::max(sums, logits) * static_cast<int64_t>(sizeof(float));
 }
 
 namespace cuda {
@@ -115,8 +167,11 @@ absl::Status CopyToDevice(void* to, const void* from, size_t bytes, cudaStream_t
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const CudaOpsOptions& options,
-                                                                 const CudaDevice& device) {
-  auto backend = std::unique_ptr<CudaBackend>(new CudaBackend(options, device));
+                                                                 const CudaDevice& device,
+                                                                 std::shared_ptr<RankGroup> ranks,
+                                                                 int32_t rank) {
+  auto backend =
+      std::unique_ptr<CudaBackend>(new CudaBackend(options, device, std::move(ranks), rank));
   RETURN_IF_ERROR(ToStatus(cudaSetDevice(device.index), "cudaSetDevice"));
   RETURN_IF_ERROR(ToStatus(cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking),
                            "cudaStreamCreate"));
@@ -227,14 +282,34 @@ absl::StatusOr<const DeviceLinear*> CudaBackend::LoadStacked(std::span<const Wei
   return linears_.back().get();
 }
 
+// Whole panels of a table's matrix, a rank's share of a head; null: it is no part of a table.
+const DeviceLinear* CudaBackend::FindInTables(const WeightView& view) {
+  for (const auto& [begin, table] : tables_) {
+    const DeviceMatrix& matrix = table->parts[0];
+    const int64_t offset = static_cast<const char*>(view.data) - static_cast<const char*>(begin);
+    const int64_t row = offset / view.row_bytes();
+    if (offset < 0 || offset % view.row_bytes() != 0 || row % kPanelRows != 0 ||
+        row + view.rows > matrix.rows || matrix.format != FormatOf(view.dtype)) {
+      continue;
+    }
+    if (view.rows == matrix.rows) return table;
+    const int64_t panel_bytes = InfoOf(matrix.format).panel_bytes(matrix.columns / kTileColumns);
+    DeviceMatrix part = matrix;
+    part.rows = static_cast<int32_t>(view.rows);
+    part.weights += row / kPanelRows * panel_bytes;
+    part.row_scale += row;
+    linears_.push_back(std::make_unique<DeviceLinear>());
+    linears_.back()->parts = {part};
+    return linears_.back().get();
+  }
+  return nullptr;
+}
+
 absl::StatusOr<Linear> CudaBackend::LoadLinear(std::span<const WeightView> parts) {
   if (parts.empty()) return absl::InvalidArgumentError("a linear op without weights");
   const auto cols = static_cast<int32_t>(parts[0].cols);
-  if (const auto table = tables_.find(parts[0].data); parts.size() == 1 && table != tables_.end()) {
-    const DeviceMatrix& matrix = table->second->parts[0];
-    if (matrix.rows == parts[0].rows && matrix.format == FormatOf(parts[0].dtype))
-      return Linear{matrix.rows, cols, table->second};
-  }
+  if (const DeviceLinear* shared = parts.size() == 1 ? FindInTables(parts[0]) : nullptr)
+    return Linear{shared->rows(), cols, shared};
   ASSIGN_OR_RETURN(const DeviceLinear* linear, LoadStacked(parts, 1));
   return Linear{linear->rows(), cols, linear};
 }

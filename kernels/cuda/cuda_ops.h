@@ -1,4 +1,5 @@
-// The CUDA backend of Ops: one device, one stream, two steps in flight.
+// The CUDA backend of Ops: one device, one stream, two steps in flight. Several of them are the
+// ranks of one model, which exchange sums and logits by NCCL.
 //
 // Work is enqueued as the ops are called; Finish waits for the oldest step. The plan's arrays go up
 // from pinned memory in one copy. Steps in which every row has one token are captured as a graph
@@ -37,6 +38,12 @@ struct CudaOpsOptions {
 
 // Errors: Unavailable without a usable device (see FindCudaDevices); what the device says.
 absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& options);
+// Ranks on options.device and those after it, each for a thread of its own: a rank waits for the
+// others in Finish and wherever memory grows. Once one has failed, all report that failure.
+// Errors: those of CreateCudaOps; InvalidArgument for too few devices or for such as differ;
+// NotFound without NCCL.
+absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateCudaRanks(const CudaOpsOptions& options,
+                                                                  int32_t num_ranks);
 
 struct CudaDevice {
   int32_t index = 0;
@@ -68,5 +75,8 @@ absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t device);
 // slots, plans, and what the driver and graphs take (an estimate).
 [[nodiscard]] int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
                                     int64_t widest);
+// Bytes of what a rank gathers of the others in a step.
+[[nodiscard]] int64_t CudaExchangeBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
+                                        int64_t model_dim, int32_t num_ranks, bool deterministic);
 
 }  // namespace sluice

@@ -67,7 +67,7 @@ void CudaBackend::InitSlot(const SlotView& view) {
 bool CudaBackend::GrowUpdates(int64_t bytes) {
   if (bytes <= update_memory_.size()) return true;
   if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return false;
-  absl::Status status = update_memory_.Reserve(bytes);
+  absl::Status status = Grow(update_memory_, bytes);
   if (status.ok()) return true;
   Fail(std::move(status));
   return false;
@@ -128,7 +128,7 @@ void CudaBackend::Read(Tensor x, float* out) {
     if (s.results_used > 0) {
       return Fail(absl::ResourceExhaustedError("more is read back in a step than in its first"));
     }
-    if (absl::Status status = s.results.Reserve(2 * bytes + (1 << 16)); !status.ok())
+    if (absl::Status status = Grow(s.results, 2 * bytes + (1 << 16)); !status.ok())
       return Fail(std::move(status));
   }
   uint8_t* to = s.results.data() + s.results_used;

@@ -57,7 +57,8 @@ int32_t PowerOfTwo(size_t count) {
 }  // namespace
 
 void CudaBackend::Fail(absl::Status status) {
-  if (step().status.ok()) step().status = std::move(status);
+  if (!step().status.ok()) return;
+  step().status = ranks_ == nullptr ? std::move(status) : ranks_->Fail(rank_, status);
 }
 
 bool CudaBackend::Check(cudaError_t error, std::string_view call) {
@@ -71,8 +72,8 @@ absl::Status CudaBackend::ReserveHalves(int64_t rows) {
   RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
   halves_of_ = nullptr;
   DropGraphs();
-  RETURN_IF_ERROR(halves_memory_.Reserve(elements));
-  RETURN_IF_ERROR(halves_scale_.Reserve(rows));
+  RETURN_IF_ERROR(Grow(halves_memory_, elements));
+  RETURN_IF_ERROR(Grow(halves_scale_, rows));
   // Rows that a bucket adds are read before anybody writes them.
   RETURN_IF_ERROR(ToStatus(cudaMemsetAsync(halves_memory_.data(), 0,
                                            static_cast<size_t>(halves_memory_.size()) * 2, stream_),
@@ -94,15 +95,17 @@ absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
     max_plan_rows_ = std::max(max_plan_rows_, rows);
     while (max_blocks_ < blocks) max_blocks_ = std::max<int64_t>(2 * max_blocks_, 1024);
     const PlanLayout layout(max_tokens_, max_plan_rows_, max_blocks_);
-    RETURN_IF_ERROR(plan_memory_.Reserve(layout.end * 4));
+    RETURN_IF_ERROR(Grow(plan_memory_, layout.end * 4));
   }
   if (!adapters_.empty() && shrunk_.size() < max_tokens_ * kMaxAdapterRank) {
     RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
     DropGraphs();
-    RETURN_IF_ERROR(shrunk_.Reserve(max_tokens_ * kMaxAdapterRank));
+    RETURN_IF_ERROR(Grow(shrunk_, max_tokens_ * kMaxAdapterRank));
   }
   const PlanLayout layout(max_tokens_, max_plan_rows_, max_blocks_);
-  RETURN_IF_ERROR(step().upload.Reserve(2 * layout.end * 4));
+  RETURN_IF_ERROR(Grow(step().upload, 2 * layout.end * 4));
+  RETURN_IF_ERROR(ReserveGathered(
+      num_ranks() * std::max(max_tokens_ * sum_columns_, max_plan_rows_ * join_columns_)));
   return ReserveHalves(tokens * max_choices_);
 }
 
@@ -113,7 +116,7 @@ void CudaBackend::UploadTo(void* to, const void* data, int64_t bytes) {
     // What was uploaded from here may still be under way.
     if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return;
     s.uploaded = 0;
-    if (const absl::Status status = s.upload.Reserve(2 * Aligned(bytes)); !status.ok())
+    if (const absl::Status status = Grow(s.upload, 2 * Aligned(bytes)); !status.ok())
       return Fail(status);
   }
   uint8_t* from = s.upload.data() + s.uploaded;
@@ -212,7 +215,7 @@ void CudaBackend::ChooseMode(const BatchView& batch) {
   }
   const auto graph = graphs_.find(graph_key_);
   if (graph != graphs_.end()) {
-    Check(cudaGraphLaunch(graph->second.exec, stream_), "launching a step's graph");
+    LaunchGraph(graph->second.exec);
     mode_ = Mode::kReplay;
     return;
   }
@@ -238,7 +241,7 @@ void CudaBackend::EndCapture() {
                   Check(cudaGraphInstantiate(&made.exec, graph, 0), "making a step's graph");
   cudaGraphDestroy(graph);
   if (!ok) return;
-  Check(cudaGraphLaunch(made.exec, stream_), "launching a step's graph");
+  LaunchGraph(made.exec);
   graphs_.emplace(graph_key_, made);
 }
 
@@ -262,8 +265,8 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
     plans_moved_ = true;
     if (!Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize")) return;
     DropGraphs();
-    absl::Status status = attention_memory_.Reserve(2 * (attention_used_ + bytes) + (1 << 16));
-    if (status.ok()) status = partials_.Reserve(partial_floats);
+    absl::Status status = Grow(attention_memory_, 2 * (attention_used_ + bytes) + (1 << 16));
+    if (status.ok()) status = Grow(partials_, partial_floats);
     if (!status.ok()) return Fail(std::move(status));
     attention_used_ = 0;
     for (const auto& other : shapes_) {
@@ -323,6 +326,7 @@ absl::Status CudaBackend::Finish() {
   Step& s = steps_[finished_++ % kSteps];
   const cudaError_t error = cudaEventSynchronize(s.done);
   if (s.status.ok()) s.status = ToStatus(error, "running a step");
+  if (ranks_ != nullptr) s.status = ranks_->Outcome(rank_, s.status);
   if (s.status.ok()) {
     for (const HostCopy& copy : s.copies)
       std::memcpy(copy.to, s.results.data() + copy.at, static_cast<size_t>(copy.bytes));

@@ -18,6 +18,8 @@ DeviceArena::~DeviceArena() {
 
 absl::StatusOr<void*> DeviceArena::Allocate(int64_t bytes) {
   void* data = nullptr;
+  if (const cudaError_t error = cudaSetDevice(device_); error != cudaSuccess)
+    return ToStatus(error, "cudaSetDevice");
   const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes > 0 ? bytes : 1));
   if (error == cudaErrorMemoryAllocation) {
     size_t free = 0, total = 0;

@@ -18,19 +18,20 @@ namespace sluice::cuda {
 // ResourceExhausted for memory, Internal for the rest, with the call and the error's name.
 absl::Status ToStatus(cudaError_t error, std::string_view call);
 
-// Allocations that live until this ends. One thread.
+// Allocations of one device that live until this ends. One thread at a time.
 class DeviceArena {
  public:
-  DeviceArena() = default;
+  explicit DeviceArena(int device) : device_(device) {}
   DeviceArena(const DeviceArena&) = delete;
   DeviceArena& operator=(const DeviceArena&) = delete;
   ~DeviceArena();
 
-  // Aligned to 256 bytes, not filled. Errors: ResourceExhausted with what was asked for and is
-  // free.
+  // Aligned to 256 bytes, not filled; makes the device the calling thread's. Errors:
+  // ResourceExhausted with what was asked for and is free.
   absl::StatusOr<void*> Allocate(int64_t bytes);
 
  private:
+  const int device_;
   std::vector<void*> blocks_;
 };
 

@@ -107,7 +107,7 @@ CombineExpertsKernel(Tensor x, Routing routing, Tensor residual, Tensor out) {
   for (auto i = static_cast<int32_t>(ThreadIndex().x); i < out.cols; i += kRowThreads) {
     float sum = weights[0] * RowOf(x, places[0])[i];
     for (int32_t c = 1; c < num_used; ++c) sum = Fma(weights[c], RowOf(x, places[c])[i], sum);
-    RowOf(out, token)[i] = sum + RowOf(residual, token)[i];
+    RowOf(out, token)[i] = residual.data == nullptr ? sum : sum + RowOf(residual, token)[i];
   }
 }
 

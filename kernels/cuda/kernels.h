@@ -106,6 +106,15 @@ cudaError_t RouteExperts(Tensor logits, bool renormalise, const Routing& routing
 cudaError_t CombineExperts(Tensor x, const Routing& routing, Tensor residual, Tensor out,
                            cudaStream_t stream);
 
+// --- ranks.cu ---
+// x[r,i] = sum over s ascending of parts[s][r,i]; parts [num_ranks][x.rows][x.cols].
+cudaError_t SumRanks(const float* parts, int32_t num_ranks, Tensor x, cudaStream_t stream);
+// out[r, s * width + c] = parts[s][r,c]; parts [ranks][out.rows][width].
+cudaError_t JoinRanks(const float* parts, int32_t width, Tensor out, cudaStream_t stream);
+// Finds the functions of NCCL that go with these kernels; null: those of the library.
+using FindPointer = void* (*)(const char* name);
+FindPointer FindCollectives();
+
 // --- rope.cu ---
 // One layer's cache of keys and values: KV blocks of [Hkv][K, V][block_tokens][head_dim rounded up
 // to 16] f16; what is past head_dim stays zero.

@@ -55,6 +55,7 @@ struct Clique {
   std::set<int> joined;  // ranks
   // Rounds and what communicators know of them: the runtime's lock. The rest: the registry's.
   std::map<uint64_t, Round> rounds;
+  bool aborted = false;  // by some rank: nothing is computed any more
   struct OutsideGroup {
     std::thread::id thread;
     int rank = 0;
@@ -68,6 +69,7 @@ struct Rank {
   uint64_t num_calls = 0;
   uint64_t num_begun = 0;         // rounds
   const void* current = nullptr;  // whose collective is in round num_begun - 1
+  bool aborted = false;           // its collectives end at once
   CollectiveStatus async_error = cuda::kCollectiveSuccess;
 };
 
@@ -176,6 +178,7 @@ void Compute(Round& round) {
 // tells those of one rank apart.
 bool Begins(Rank& rank, const void* self, const Part& part) {
   Clique& clique = *rank.clique;
+  if (rank.aborted) return true;
   if (rank.current == nullptr) {
     rank.current = self;
     Round& round = clique.rounds[rank.num_begun++];
@@ -188,6 +191,7 @@ bool Begins(Rank& rank, const void* self, const Part& part) {
 
 void Ends(Rank& rank) {
   Clique& clique = *rank.clique;
+  if (rank.aborted || clique.aborted) return;
   const auto it = clique.rounds.find(rank.num_begun - 1);
   Round& round = it->second;
   if (!round.computed) Compute(round);
@@ -352,6 +356,13 @@ CollectiveStatus Destroy(void* handle) {
                                            : cuda::kCollectiveInvalidArgument;
 }
 
+CollectiveStatus Abort(void* handle) {
+  const std::shared_ptr<Rank> rank = FindRank(handle);
+  if (rank == nullptr) return cuda::kCollectiveInvalidArgument;
+  ChangeWork([&] { rank->aborted = rank->clique->aborted = true; });
+  return Destroy(handle);
+}
+
 CollectiveStatus AsyncError(void* handle, CollectiveStatus* error) {
   const std::shared_ptr<Rank> rank = FindRank(handle);
   if (rank == nullptr || error == nullptr) return cuda::kCollectiveInvalidArgument;
@@ -399,7 +410,7 @@ const char* ErrorString(CollectiveStatus error) {
 
 void* FindNcclFunction(const char* name) {
   const cuda::CollectiveFunctions f = {Version,   MakeId,     InitRank,   InitAll,
-                                       Destroy,   Destroy,    AsyncError, AllReduce,
+                                       Destroy,   Abort,      AsyncError, AllReduce,
                                        AllGather, GroupStart, GroupEnd,   ErrorString};
   const struct {
     std::string_view name;

@@ -1,5 +1,6 @@
 // NCCL without a card: what kernels/cuda/collectives.cc calls, over the emulated devices of one
-// process. A collective ends when all ranks' have begun, and adds in ascending order of ranks.
+// process. A collective ends when all ranks' have begun, and adds in ascending order of ranks. Once
+// a rank has aborted, its own end at once, the others' when they abort too; none computes anything.
 //
 // Stricter than NCCL, which hangs or returns nonsense: ranks whose collectives differ fail their
 // devices; a thread that enqueues for two ranks outside a group is refused. A rank's collectives on

@@ -57,7 +57,7 @@ size_t Device::max_shared_bytes() const {
 Runtime& Runtime::Get() {
   static Runtime* const runtime = [] {  // never destroyed: statics of others may still call
     auto* const made = new Runtime;
-    made->SetDevices({DeviceModel{}});
+    made->SetDevices(std::vector<DeviceModel>(4));
     return made;
   }();
   return *runtime;
@@ -137,7 +137,9 @@ Queues Runtime::MakeQueues() {
 
 bool Runtime::Step() {
   ExplainCrashes();
-  return queues.Step();
+  if (!queues.Step()) return false;
+  enqueued.notify_all();  // it may be what another thread waits for
+  return true;
 }
 
 bool Runtime::WaitForOthers() {
@@ -279,6 +281,13 @@ cudaError_t EnqueueWork(const char* name, cudaStream_t stream, std::function<voi
     };
     return runtime.Enqueue(stream, {.run = counted, .ready = std::move(ready)});
   });
+}
+
+void ChangeWork(const std::function<void()>& change) {
+  Runtime& runtime = Runtime::Get();
+  MutexLock lock(runtime.mutex);
+  change();
+  runtime.enqueued.notify_all();
 }
 
 void FailWork(cudaError_t error, std::string message) {

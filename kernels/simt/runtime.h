@@ -46,6 +46,10 @@ cudaError_t EnqueueKernel(const void* kernel, const Launch& launch, cudaStream_t
 cudaError_t EnqueueWork(const char* name, cudaStream_t stream, std::function<void()> run,
                         std::function<bool()> ready = nullptr);
 
+// Calls `change` with the runtime's lock held; those who wait for work then ask again whether it is
+// ready.
+void ChangeWork(const std::function<void()>& change);
+
 // Within `run`: the stream's device fails, and everything on it from now on returns `error`.
 void FailWork(cudaError_t error, std::string message);
 
@@ -63,7 +67,7 @@ struct DeviceModel {
 };
 
 // What the process sees from now on; everything that was allocated, created or enqueued is gone,
-// faults, statistics and findings too. At the start: one DeviceModel{}.
+// faults, statistics and findings too. At the start: four of DeviceModel{}.
 void SetDevices(std::vector<DeviceModel> devices);
 
 // Restarts the choices. 0: work runs in the order it was enqueued, blocks and lanes in ascending

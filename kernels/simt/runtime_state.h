@@ -59,7 +59,7 @@ class Runtime {
   template <class Done>
   cudaError_t RunUntil(int device, const Done& done) {
     while (!done()) {
-      if (!Step() && !WaitForOthers()) return Stalled();
+      if (!Step() && !WaitForOthers() && !done()) return Stalled();
     }
     const Device& ran = devices[static_cast<size_t>(device)];
     return ran.failed == cudaSuccess ? cudaSuccess : Refuse(ran.failed, ran.failure);

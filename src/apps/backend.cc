@@ -10,6 +10,7 @@
 #include "apps/simulation.h"
 #include "base/status_macros.h"
 #include "model/linear_loader.h"
+#include "model/model_share.h"
 #include "model/quantise.h"
 #include "model/transformer.h"
 
@@ -31,7 +32,8 @@ int64_t ReadNumber(const char* file, std::string_view word, int64_t fallback) {
 }
 
 int64_t TensorBytes(const Config& config, const ModelConfig& model, int64_t max_len) {
-  return Transformer::ActivationBytes(model, config.max_step_tokens, config.max_rows) +
+  return Transformer::ActivationBytes(model, config.max_step_tokens, config.max_rows,
+                                      config.tensor_parallel_size) +
          max_len * model.rope.dim * static_cast<int64_t>(sizeof(float));
 }
 
@@ -42,8 +44,11 @@ class CpuBackend final : public Backend {
         isa_(isa),
         threads_(std::move(threads)) {}
 
-  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& /*model*/) const override {
-    return CreateCpuOps({.isa = isa_, .pool = threads_});
+  absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
+      const Config& /*model*/) const override {
+    std::vector<std::unique_ptr<Ops>> ranks;
+    ASSIGN_OR_RETURN(ranks.emplace_back(), CreateCpuOps({.isa = isa_, .pool = threads_}));
+    return ranks;
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                         int64_t max_len) const override {
@@ -64,41 +69,52 @@ constexpr int32_t kBlasFromMajor = 9;
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(const CudaDevice& device, bool deterministic, std::string reason)
+  CudaBackend(const CudaDevice& device, int32_t num_ranks, bool deterministic, std::string reason)
       : Backend("cuda",
-                fmt::format("{} sm_{}{}{}", device.name, device.major, device.minor,
+                fmt::format("{} sm_{}{}{}{}", device.name, device.major, device.minor,
+                            num_ranks > 1 ? fmt::format(" tp {}", num_ranks) : "",
                             deterministic ? " deterministic" : ""),
                 std::move(reason)),
         device_(device.index),
+        num_ranks_(num_ranks),
         deterministic_(deterministic) {}
 
-  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const override {
-    return CreateCudaOps({.device = device_,
-                          .max_step_tokens = model.max_step_tokens,
-                          .deterministic = deterministic_,
-                          .blas_from_major = kBlasFromMajor});
+  absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
+      const Config& model) const override {
+    return CreateCudaRanks({.device = device_,
+                            .max_step_tokens = model.max_step_tokens,
+                            .deterministic = deterministic_,
+                            .blas_from_major = kBlasFromMajor},
+                           num_ranks_);
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                         int64_t max_len) const override {
-    ASSIGN_OR_RETURN(const CudaMemory memory, CudaMemoryOf(device_));
-    const ModelConfig& c = model.config;
+    const ModelShare share = ShareOfRank(model.config, model.weights, 0, num_ranks_);
+    const ModelConfig& c = share.config;
     const int64_t widest = std::max<int64_t>({c.model_dim, c.q_cols(), c.ffn_dim}) + 64;
     const int64_t choices = std::max(c.moe.num_used, 1);
-    const int64_t used = memory.total_bytes - memory.free_bytes;
-    const auto budget =
-        static_cast<int64_t>(static_cast<double>(memory.total_bytes) * config.gpu_memory_fraction);
     MemoryPlan plan{
-        .available = budget - used,
-        .weights = DeviceBytes(model.weights, ParseQuantisedType(config.quantize), CudaMatrixBytes),
+        .available = INT64_MAX,
+        .weights = DeviceBytes(share.weights, ParseQuantisedType(config.quantize), CudaMatrixBytes),
         .step =
             TensorBytes(config, model.config, max_len) +
-            CudaStepBytes(config.max_step_tokens, config.max_rows, c.vocab_size, widest * choices)};
+            CudaStepBytes(config.max_step_tokens, config.max_rows, c.vocab_size, widest * choices) +
+            CudaExchangeBytes(config.max_step_tokens, config.max_rows, c.vocab_size, c.model_dim,
+                              num_ranks_, deterministic_)};
+    // The device with the least room decides for all.
+    for (int32_t device = device_; device < device_ + num_ranks_; ++device) {
+      ASSIGN_OR_RETURN(const CudaMemory memory, CudaMemoryOf(device));
+      const int64_t used = memory.total_bytes - memory.free_bytes;
+      const auto budget = static_cast<int64_t>(static_cast<double>(memory.total_bytes) *
+                                               config.gpu_memory_fraction);
+      plan.available = std::min(plan.available, budget - used);
+    }
     plan.kv_most = plan.left();
     return plan;
   }
 
  private:
-  const int32_t device_;
+  const int32_t device_, num_ranks_;
   const bool deterministic_;
 };
 
@@ -122,7 +138,8 @@ class SimulatedBackend final : public Backend {
   }
 
   [[nodiscard]] const Simulation* simulation() const override { return &simulation_; }
-  absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& /*model*/) const override {
+  absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
+      const Config& /*model*/) const override {
     return absl::InternalError("a simulated backend computes nothing");
   }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
@@ -156,15 +173,29 @@ int64_t AvailableMemoryBytes() {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(const Config& config) {
-  if (config.backend == "sim") return SimulatedBackend::Create(config);
+  const int32_t num_ranks = config.tensor_parallel_size;
+  if (config.backend == "sim") {
+    if (num_ranks == 1) return SimulatedBackend::Create(config);
+    return absl::InvalidArgumentError(
+        fmt::format("tensor-parallel-size is {}; backend sim allows 1", num_ranks));
+  }
   std::string reason = "backend is cpu";
   if (config.backend != "cpu") {
     const absl::StatusOr<std::vector<CudaDevice>> devices = FindCudaDevices();
     if (devices.ok()) {
+      const auto num_found = std::ranges::count_if(*devices, [&](const CudaDevice& device) {
+        return device.index >= config.gpu_device && device.index < config.gpu_device + num_ranks;
+      });
       for (const CudaDevice& device : *devices) {
         if (device.index != config.gpu_device) continue;
+        if (num_found < num_ranks) {
+          return absl::InvalidArgumentError(
+              fmt::format("tensor-parallel-size is {}; from gpu-device {} on there are {} usable "
+                          "devices",
+                          num_ranks, config.gpu_device, num_found));
+        }
         reason = config.backend == "cuda" ? "backend is cuda" : "there is a usable CUDA device";
-        return std::make_unique<CudaBackend>(device, config.deterministic, reason);
+        return std::make_unique<CudaBackend>(device, num_ranks, config.deterministic, reason);
       }
       return absl::InvalidArgumentError(fmt::format("gpu-device is {}; there are {} usable ones",
                                                     config.gpu_device, devices->size()));
@@ -174,6 +205,10 @@ absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(const Config& config) {
           fmt::format("backend is cuda: {}", std::string(devices.status().message())));
     }
     reason = fmt::format("no CUDA: {}", std::string(devices.status().message()));
+  }
+  if (num_ranks > 1) {
+    return absl::InvalidArgumentError(fmt::format(
+        "tensor-parallel-size is {}; the CPU backend allows 1 ({})", num_ranks, reason));
   }
   ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(config.cpu_isa));
   ASSIGN_OR_RETURN(std::shared_ptr<cpu::ThreadPool> threads, CreateCpuThreads(config.threads));

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "executor/step_time.h"
@@ -37,14 +38,16 @@ class Backend {
   static absl::StatusOr<std::unique_ptr<Backend>> Create(const Config& config);
 
   [[nodiscard]] const std::string& name() const { return name_; }      // "cpu", "cuda" or "sim"
-  [[nodiscard]] const std::string& detail() const { return detail_; }  // ISA or device
+  [[nodiscard]] const std::string& detail() const { return detail_; }  // ISA or devices
   [[nodiscard]] const std::string& reason() const { return reason_; }  // why this one
 
-  // Null: models are really computed, with CreateOps.
+  // Null: models are really computed, with CreateRanks.
   [[nodiscard]] virtual const Simulation* simulation() const { return nullptr; }
 
-  virtual absl::StatusOr<std::unique_ptr<Ops>> CreateOps(const Config& model) const = 0;
-  // For a decoder whose sequences have up to `max_len` positions.
+  // One Ops a rank of the model; more than one are each for a thread of its own.
+  virtual absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
+      const Config& model) const = 0;
+  // Of each rank, for a decoder whose sequences have up to `max_len` positions.
   virtual absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                                 int64_t max_len) const = 0;
 

@@ -255,6 +255,10 @@ const std::vector<Setting>& Settings() {
        "bench/engine/shapes, or such a TOML file; empty: those of `model`, which gives tokenizer "
        "and template in any case"},
       {"gpu-device", &C::gpu_device, "CUDA device, as the driver numbers them", 0, 63},
+      {"tensor-parallel-size", &C::tensor_parallel_size,
+       "CUDA devices, gpu-device and those after it, that share each model's weights, heads and KV "
+       "cache; NCCL joins them",
+       1, 64},
       {"gpu-memory-fraction",
        &C::gpu_memory_fraction,
        "Part of the device's memory that this server may use, weights and KV cache included",

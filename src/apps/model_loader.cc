@@ -20,11 +20,13 @@
 #include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
 #include "executor/model_executor.h"
+#include "executor/ranked_executor.h"
 #include "executor/script_text.h"
 #include "executor/simulated_executor.h"
 #include "model/kv_cache.h"
 #include "model/linear_loader.h"
 #include "model/model_file.h"
+#include "model/model_share.h"
 #include "model/quantise.h"
 #include "model/transformer.h"
 
@@ -59,6 +61,21 @@ absl::StatusOr<std::unique_ptr<Executor>> CreateEncoder(const Config& config, co
   const EncoderLimits limits{config.max_step_tokens, config.max_rows};
   return EncoderExecutor::Create(file.encoder->config, file.encoder->weights, std::move(ops),
                                  {.limits = limits, .load = load});
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> CreateDecoder(const ModelFile& file,
+                                                        std::vector<std::unique_ptr<Ops>> ranks,
+                                                        const ModelExecutorOptions& options) {
+  if (ranks.size() == 1) return ModelExecutor::Create(file, std::move(ranks.front()), options);
+  const auto num_ranks = static_cast<int32_t>(ranks.size());
+  return RankedExecutor::Create(
+      num_ranks, [&](int32_t rank) -> absl::StatusOr<std::unique_ptr<Executor>> {
+        ModelExecutorOptions of_rank = options;
+        of_rank.load.threads = std::max(options.load.threads / num_ranks, 1);
+        if (rank > 0) of_rank.load.progress = nullptr;
+        return ModelExecutor::Create(file, std::move(ranks[static_cast<size_t>(rank)]),
+                                     std::move(of_rank));
+      });
 }
 
 // A device that takes its time and answers with the script.
@@ -103,12 +120,13 @@ LoadOptions MakeLoadOptions(const Config& config, std::shared_ptr<const ModelFil
   load.quantise = ParseQuantisedType(config.quantize);
   load.threads = config.threads > 0 ? config.threads
                                     : static_cast<int32_t>(std::thread::hardware_concurrency());
-  load.progress = [total = LinearBytes(file->weights, std::nullopt),
+  load.progress = [total = LinearBytes(file->weights, std::nullopt) / config.tensor_parallel_size,
                    next = absl::Now() + kBetweenLines](int64_t bytes) mutable {
     if (absl::Now() < next) return;
     next = absl::Now() + kBetweenLines;
     Log(LogLevel::kInfo, "model_loading",
-        {{"percent", bytes * 100 / std::max<int64_t>(total, 1)}, {"total_mib", Mib(total)}});
+        {{"percent", std::min<int64_t>(bytes * 100 / std::max<int64_t>(total, 1), 100)},
+         {"total_mib", Mib(total)}});
   };
   load.release = [file = std::move(file)](std::span<const uint8_t> bytes) {
     file->ReleasePages(bytes);
@@ -178,7 +196,7 @@ absl::StatusOr<std::unique_ptr<ModelLoader>> ModelLoader::Create(const Config& c
                                                                  const Clock* clock) {
   ASSIGN_OR_RETURN(std::unique_ptr<const Backend> backend, Backend::Create(config));
   return std::unique_ptr<ModelLoader>(
-      new ModelLoader(std::move(backend), config.gpu_device, clock));
+      new ModelLoader(std::move(backend), config.gpu_device, config.tensor_parallel_size, clock));
 }
 
 std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const std::string& alias) {
@@ -186,10 +204,11 @@ std::unique_ptr<Metrics> ModelLoader::MetricsOf(const std::string& name, const s
   if (page_ == nullptr) {
     server_metrics_ = std::make_unique<Metrics>(name, alias);
     page_ = server_metrics_->ForModel(name);
-    if (backend_->name() == "cuda") {
-      absl::StatusOr<CudaHealthReader> reader = WatchCudaDevice(gpu_device_);
+    const int end = backend_->name() == "cuda" ? gpu_device_ + num_devices_ : gpu_device_;
+    for (int device = gpu_device_; device < end; ++device) {
+      absl::StatusOr<CudaHealthReader> reader = WatchCudaDevice(device);
       if (reader.ok()) {
-        watch_ = std::make_unique<DeviceWatch>(gpu_device_, *std::move(reader), page_.get());
+        watches_.push_back(std::make_unique<DeviceWatch>(device, *std::move(reader), page_.get()));
       } else {
         Log(LogLevel::kWarn, "device_not_watched",
             {{"reason", std::string(reader.status().message())}});
@@ -207,15 +226,22 @@ std::unique_ptr<Metrics> ModelLoader::TakeServerMetrics() {
 absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateExecutor(
     const Config& config, const std::shared_ptr<const ModelFile>& file,
     const std::optional<Pooling>& pooling) const {
-  ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, backend_->CreateOps(config));
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Ops>> ranks, backend_->CreateRanks(config));
+  const auto num_ranks = static_cast<int32_t>(ranks.size());
   const LoadOptions load = MakeLoadOptions(config, file);
   Computed made;
   if (file->encoder.has_value()) {
+    if (num_ranks > 1) {
+      return absl::InvalidArgumentError(fmt::format(
+          "{}: tensor-parallel-size is {}; an encoder allows 1", config.model, num_ranks));
+    }
     ASSIGN_OR_RETURN(made.kv, PlanEncoder(config, *file));
-    ASSIGN_OR_RETURN(made.executor, CreateEncoder(config, *file, load, std::move(ops)));
+    ASSIGN_OR_RETURN(made.executor, CreateEncoder(config, *file, load, std::move(ranks.front())));
     return made;
   }
-  const int64_t block_bytes = KvCache::BlockBytes(*ops, file->config, kKvBlockTokens);
+  RETURN_IF_ERROR(CheckRanks(file->config, file->weights, num_ranks));
+  const int64_t block_bytes =
+      KvCache::BlockBytes(*ranks.front(), ConfigOfRank(file->config, num_ranks), kKvBlockTokens);
   ASSIGN_OR_RETURN(made.kv, PlanKv(config, file->config, block_bytes, [&](int64_t len) {
                      return backend_->PlanMemory(config, *file, len);
                    }));
@@ -224,9 +250,9 @@ absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateExecutor(
                                  .max_model_len = made.kv.max_model_len,
                                  .kv_block_tokens = kKvBlockTokens,
                                  .num_kv_blocks = made.kv.num_blocks};
-  ASSIGN_OR_RETURN(made.executor,
-                   ModelExecutor::Create(*file, std::move(ops),
-                                         {.limits = limits, .load = load, .pooling = pooling}));
+  ASSIGN_OR_RETURN(
+      made.executor,
+      CreateDecoder(*file, std::move(ranks), {.limits = limits, .load = load, .pooling = pooling}));
   return made;
 }
 

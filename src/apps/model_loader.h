@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "apps/backend.h"
@@ -40,8 +41,12 @@ class ModelLoader {
   [[nodiscard]] VersionInfo VersionWith(const ModelInfo& model) const;
 
  private:
-  ModelLoader(std::unique_ptr<const Backend> backend, int gpu_device, const Clock* clock)
-      : backend_(std::move(backend)), gpu_device_(gpu_device), clock_(clock) {}
+  ModelLoader(std::unique_ptr<const Backend> backend, int gpu_device, int num_devices,
+              const Clock* clock)
+      : backend_(std::move(backend)),
+        gpu_device_(gpu_device),
+        num_devices_(num_devices),
+        clock_(clock) {}
   struct Computed {
     std::unique_ptr<Executor> executor;
     KvPlan kv;
@@ -55,12 +60,13 @@ class ModelLoader {
                                                    const std::string& alias);
 
   const std::unique_ptr<const Backend> backend_;
-  const int gpu_device_;
+  const int gpu_device_, num_devices_;
   const Clock* const clock_;
   Mutex mutex_;
   std::unique_ptr<Metrics> server_metrics_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<Metrics> page_ ABSL_GUARDED_BY(mutex_);       // what later models join
-  std::unique_ptr<DeviceWatch> watch_ ABSL_GUARDED_BY(mutex_);  // writes to page_
+  std::unique_ptr<Metrics> page_ ABSL_GUARDED_BY(mutex_);  // what later models join
+  // A device each; they write to page_.
+  std::vector<std::unique_ptr<DeviceWatch>> watches_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sluice

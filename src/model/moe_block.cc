@@ -67,8 +67,9 @@ void MoeBlock::Forward(Tensor normed, const MoeWeights& w, Tensor x, Ops& ops) c
   ops.GateMul(gate_up, activation_, gated);
   // The gathered rows have been read; their place takes the results.
   ops.ExpertMatMul(gated, w.down, routing_, places);
-  ops.CombineExperts(places, routing_, x, x);
+  ops.CombineExperts(places, routing_, ops.rank() == 0 ? x : Tensor{}, x);
   if (w.shared_router) AddSharedExpert(normed, w, x, ops);
+  ops.AllReduce(x);
 }
 
 void MoeBlock::AddSharedExpert(Tensor normed, const MoeWeights& w, Tensor x, Ops& ops) const {

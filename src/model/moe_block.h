@@ -20,7 +20,8 @@ class MoeBlock {
   [[nodiscard]] static int64_t ActivationBytes(const ModelConfig& config, int32_t max_tokens);
 
   // x += sum over the chosen experts of weight * Down(act(Gate normed) * Up normed), plus the
-  // shared expert's times sigmoid(SharedRouter normed). normed, x [T, D]; enqueues only.
+  // shared expert's times sigmoid(SharedRouter normed). normed, x [T, D]; enqueues only. A rank
+  // does its columns of every expert, and rank 0 adds x.
   void Forward(Tensor normed, const MoeWeights& w, Tensor x, Ops& ops) const;
 
  private:

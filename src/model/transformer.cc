@@ -20,13 +20,14 @@ Tensor BiasRows(const Vector& bias, int32_t rows) {
 }  // namespace
 
 // Shapes: T tokens, n output rows; D model_dim, F ffn_dim, V vocab_size, H head_dim, Hq and Hkv
-// heads.
+// heads. Of several ranks each has its share of F, V and the heads, and the whole residual stream.
 Tensor Transformer::Forward(const BatchView& batch) {
   const Tensor states = ForwardToStates(batch);
   if (states.data == nullptr) return {};
-  const Tensor logits = a_.logits.Rows(states.rows);
-  ops_.MatMul(states, weights_.head, {}, logits);
-  if (config_.final_softcap > 0) ops_.SoftCap(logits, config_.final_softcap);
+  const Tensor share = a_.share.Rows(states.rows), logits = a_.logits.Rows(states.rows);
+  ops_.MatMul(states, weights_.head, {}, share);
+  if (config_.final_softcap > 0) ops_.SoftCap(share, config_.final_softcap);
+  ops_.AllGather(share, logits);
   return logits;
 }
 
@@ -86,8 +87,12 @@ void Transformer::AddFfn(const LayerWeights& w, Tensor normed, Tensor x) {
 
 void Transformer::AddProduct(Tensor in, const Linear& linear, const Vector& norm, Tensor scratch,
                              Tensor x) {
-  if (!norm) return ops_.MatMul(in, linear, x, x);
+  if (!norm) {
+    ops_.MatMul(in, linear, ops_.rank() == 0 ? x : Tensor{}, x);
+    return ops_.AllReduce(x);
+  }
   ops_.MatMul(in, linear, {}, scratch);
+  ops_.AllReduce(scratch);
   ops_.RmsNorm(scratch, norm, {config_.norm_eps}, x, x);
 }
 
@@ -108,20 +113,25 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   }
   SLUICE_CHECK(limits.max_step_tokens >= 1 && limits.max_rows >= 1 && limits.num_kv_blocks >= 1,
                "{} {} {}", limits.max_step_tokens, limits.max_rows, limits.num_kv_blocks);
-  auto model = std::unique_ptr<Transformer>(new Transformer(config, limits, ops));
-  ASSIGN_OR_RETURN(model->weights_, LoadWeights(views, config, limits.max_model_len, load, ops));
+  RETURN_IF_ERROR(CheckRanks(config, views, ops.num_ranks()));
+  const ModelShare share = ShareOfRank(config, views, ops.rank(), ops.num_ranks());
+  auto model = std::unique_ptr<Transformer>(new Transformer(share.config, limits, ops));
+  const ModelConfig& c = model->config_;
+  ASSIGN_OR_RETURN(model->weights_, LoadWeights(share.weights, c, limits.max_model_len, load, ops));
   ASSIGN_OR_RETURN(model->kv_,
-                   KvCache::Create(ops, config, limits.num_kv_blocks, limits.kv_block_tokens));
+                   KvCache::Create(ops, c, limits.num_kv_blocks, limits.kv_block_tokens));
   RETURN_IF_ERROR(model->AllocateActivations());
-  ASSIGN_OR_RETURN(model->moe_, MoeBlock::Create(config, limits.max_step_tokens, ops));
+  ASSIGN_OR_RETURN(model->moe_, MoeBlock::Create(c, limits.max_step_tokens, ops));
   return model;
 }
 
-int64_t Transformer::ActivationBytes(const ModelConfig& c, int32_t max_step_tokens,
-                                     int32_t max_rows) {
+int64_t Transformer::ActivationBytes(const ModelConfig& config, int32_t max_step_tokens,
+                                     int32_t max_rows, int32_t num_ranks) {
+  const ModelConfig c = ConfigOfRank(config, num_ranks);
   const int64_t per_token =
       2 * int64_t{c.model_dim} + c.qkv_cols() + c.q_cols() + 3 * int64_t{c.ffn_dim};
-  const int64_t per_row = 2 * int64_t{c.model_dim} + c.q_cols() + c.vocab_size;
+  const int64_t share = num_ranks > 1 ? ColumnsOfRank(c.vocab_size, num_ranks) : 0;
+  const int64_t per_row = 2 * int64_t{c.model_dim} + c.q_cols() + c.vocab_size + share;
   return (max_step_tokens * per_token + max_rows * per_row) * static_cast<int64_t>(sizeof(float)) +
          MoeBlock::ActivationBytes(c, max_step_tokens);
 }
@@ -144,6 +154,12 @@ absl::Status Transformer::AllocateActivations() {
                                                  static_cast<int64_t>(sizeof(float))));
     *shape.tensor = {static_cast<float*>(memory), shape.rows, shape.cols, shape.cols};
   }
+  a_.share = a_.logits;
+  if (ops_.num_ranks() == 1) return absl::OkStatus();
+  const int32_t width = ColumnsOfRank(c.vocab_size, ops_.num_ranks());
+  ASSIGN_OR_RETURN(void* memory,
+                   ops_.Allocate(int64_t{rows} * width * static_cast<int64_t>(sizeof(float))));
+  a_.share = {static_cast<float*>(memory), rows, weights_.head.rows, width};
   return absl::OkStatus();
 }
 

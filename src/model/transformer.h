@@ -11,6 +11,7 @@
 #include "model/kv_cache.h"
 #include "model/linear_loader.h"
 #include "model/model_config.h"
+#include "model/model_share.h"
 #include "model/moe_block.h"
 #include "model/weight_views.h"
 #include "model/weights.h"
@@ -27,9 +28,9 @@ struct TransformerLimits {
 
 class Transformer {
  public:
-  // Loads weights and allocates the KV pool and all activations. `ops` and the views' memory
-  // outlive the Transformer. Errors: what Ops says; InvalidArgument for limits that do not fit the
-  // model.
+  // Loads the weights, or a rank's share of them, and allocates the KV pool and all activations.
+  // `ops` and the views' memory outlive the Transformer. Errors: what Ops says; InvalidArgument for
+  // limits that do not fit the model and for ranks that cannot share it.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
                                                              const WeightViews& views,
                                                              const TransformerLimits& limits,
@@ -46,9 +47,9 @@ class Transformer {
   enum class StatesOf { kOutputs, kAllTokens };
   Tensor ForwardToStates(const BatchView& batch, StatesOf states_of = StatesOf::kOutputs);
 
-  // Bytes of all activations of a step within the limits.
+  // Bytes of all activations of a rank's step within the limits.
   [[nodiscard]] static int64_t ActivationBytes(const ModelConfig& config, int32_t max_step_tokens,
-                                               int32_t max_rows);
+                                               int32_t max_rows, int32_t num_ranks = 1);
 
  private:
   struct Activations {
@@ -61,6 +62,7 @@ class Transformer {
     Tensor x_out, normed_out;  // [R, D] of the output rows
     Tensor attended_out;       // [R, Hq*H] of the output rows
     Tensor logits;             // [R, V]
+    Tensor share;              // the rank's columns of them; of one rank, logits
   };
 
   Transformer(const ModelConfig& config, const TransformerLimits& limits, Ops& ops)
@@ -68,10 +70,11 @@ class Transformer {
   absl::Status AllocateActivations();
   // x += the FFN of the normed x.
   void AddFfn(const LayerWeights& w, Tensor normed, Tensor x);
-  // x += linear(in), or its norm if there is one. scratch has x's shape.
+  // x += the sum of linear(in) over the ranks, or its norm if there is one. scratch has x's shape.
+  // Rank 0's product carries x into the sum.
   void AddProduct(Tensor in, const Linear& linear, const Vector& norm, Tensor scratch, Tensor x);
 
-  const ModelConfig config_;
+  const ModelConfig config_;  // of the rank
   const TransformerLimits limits_;
   Ops& ops_;
   Weights weights_;

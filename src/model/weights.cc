@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "model/linear_loader.h"
+#include "model/model_share.h"
 #include "model/quantise.h"
 #include "model/rope.h"
 
@@ -121,7 +122,8 @@ absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig&
     ASSIGN_OR_RETURN(weights.layers.emplace_back(), LoadLayer(layer, config, linears, ops));
   }
   ASSIGN_OR_RETURN(weights.output_norm, ops.LoadVector(views.output_norm));
-  const WeightView& head = tied ? embd : views.head;
+  const WeightView head =
+      tied ? VocabOfRank(embd, config.vocab_size, ops.rank(), ops.num_ranks()) : views.head;
   ASSIGN_OR_RETURN(weights.head, linears.Load({&head, 1}, LinearRole::kHead));
   ASSIGN_OR_RETURN(weights.rope, LoadRope(config.rope, max_positions, ops));
   weights.window_rope = weights.rope;

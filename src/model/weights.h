@@ -40,13 +40,14 @@ struct Weights {
   Table token_embd;                         // [V, D]
   std::unique_ptr<uint8_t[]> rounded_embd;  // its bytes, if it is rounded with the head
   std::vector<LayerWeights> layers;
-  Vector output_norm;      // [D]
-  Linear head;             // D -> V; made from token_embd where the file has no head of its own
+  Vector output_norm;  // [D]
+  Linear head;  // D -> V, or a rank's share of V; made from token_embd where the file has no head
+                // of its own
   RopeParams rope;         // tables for max_positions
   RopeParams window_rope;  // the same for layers with a window
 };
 
-// The views' memory must outlive `ops`. Errors: what Ops says.
+// The views and `config` are a rank's. The views' memory must outlive `ops`. Errors: what Ops says.
 absl::StatusOr<Weights> LoadWeights(const WeightViews& views, const ModelConfig& config,
                                     int32_t max_positions, const LoadOptions& options, Ops& ops);
 

@@ -45,6 +45,31 @@ def test_it_answers_as_the_cpu_backend_does(start, emulated):
     assert complete(cpu, prompt, tokens) == text
 
 
+def test_three_devices_that_share_a_model_answer_as_the_cpu_backend_does(start, emulated):
+    prompt, tokens = "The capital of France is", 3
+    flags = ["--backend", "cuda", "--tensor-parallel-size", "3", "--kv-cache-mib", "8", "--max-rows", "4"]
+    server = start(*flags)  # SmolLM2 has 9 query heads and 3 KV heads
+    assert version_of(server)["isa"].endswith("sm_90 tp 3")
+    text = complete(server, prompt, tokens)
+    server.stop()
+    assert complete(start("--backend", "cpu"), prompt, tokens) == text
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--backend", "cuda", "--tensor-parallel-size", "2"], b"9 query heads and 3 KV heads; 2 ranks cannot share"),
+        (["--backend", "cuda", "--tensor-parallel-size", "9"], b"from gpu-device 0 on there are 4 usable devices"),
+        (["--backend", "cpu", "--tensor-parallel-size", "3"], b"tensor-parallel-size is 3; the CPU backend allows 1"),
+    ],
+)
+def test_ranks_that_cannot_share_a_model_are_refused(emulated, flags, reason):
+    command = [emulated, "serve", "--model", model_path(), "--http-port", "0", *flags]
+    run = subprocess.run(command, capture_output=True, timeout=120)
+    assert run.returncode == 1
+    assert reason in run.stderr, run.stderr
+
+
 def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(emulated):
     command = [emulated, "serve", "--model", model_path(), "--backend", "cuda", "--deterministic"]
     command += ["--gpu-memory-fraction", "0.05"]

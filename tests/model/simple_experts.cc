@@ -57,7 +57,7 @@ void SimpleOps::ExpertMatMul(Tensor x, const Experts& w, const Routing& r, Tenso
 void SimpleOps::CombineExperts(Tensor x, const Routing& r, Tensor residual, Tensor out) {
   for (int32_t t = 0; t < out.rows; ++t) {
     for (int32_t i = 0; i < out.cols; ++i) {
-      double sum = residual.row(t)[i];
+      double sum = residual.data == nullptr ? 0 : residual.row(t)[i];
       for (int32_t j = t * r.num_used; j < (t + 1) * r.num_used; ++j)
         sum += double{r.weights[j]} * x.row(r.place[j])[i];
       out.row(t)[i] = static_cast<float>(sum);

@@ -174,6 +174,19 @@ TEST_F(CollectivesTest, ACollectiveWaitsForTheLastRank) {
   EXPECT_THAT(ReadBack<kCount>(0, x_[0]), ElementsAre(10, 100, 1000));
 }
 
+TEST_F(CollectivesTest, AbortedRanksWaitForNobody) {
+  for (int r = 0; r < kRanks; ++r) Fill(r);
+  ASSERT_TRUE(library_->Group([&] { return Sum(0); }).ok());
+  std::thread aborts([&] {
+    ranks_[0].Abort();
+    ranks_[1].Abort();
+  });
+  EXPECT_WORKS(cudaSetDevice(0));
+  EXPECT_WORKS(cudaStreamSynchronize(streams_[0]));
+  aborts.join();
+  EXPECT_THAT(ReadBack<kCount>(0, x_[0]), ElementsAre(1, 10, 100));
+}
+
 TEST_F(CollectivesTest, GraphsReplayThem) {
   for (uint64_t seed = 0; seed < 10; ++seed) {
     Start(seed);

@@ -167,7 +167,8 @@ void CombineExpertRows(const CombineExpertsArgs& args, int64_t begin, int64_t en
   for (int64_t t = begin; t < end; ++t) {
     const int32_t* place = r.place + t * r.num_used;
     const float* weight = r.weights + t * r.num_used;
-    const float* residual = args.residual + t * args.residual_stride;
+    const float* residual =
+        args.residual == nullptr ? nullptr : args.residual + t * args.residual_stride;
     float* out = args.out + t * args.out_stride;
     for (int32_t i = 0; i < args.cols; i += kLanes) {
       const int n = args.cols - i;
@@ -176,7 +177,7 @@ void CombineExpertRows(const CombineExpertsArgs& args, int64_t begin, int64_t en
         const F32x16 x = LoadFirst(args.x + place[c] * args.x_stride + i, n);
         sum = Fma(x, Broadcast(weight[c]), sum);
       }
-      StoreFirst(out + i, sum + LoadFirst(residual + i, n), n);
+      StoreFirst(out + i, residual == nullptr ? sum : sum + LoadFirst(residual + i, n), n);
     }
   }
 }

@@ -13,6 +13,11 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCudaOps(const CudaOpsOptions& /*optio
   return FindCudaDevices().status();
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateCudaRanks(const CudaOpsOptions& /*options*/,
+                                                                  int32_t /*num_ranks*/) {
+  return FindCudaDevices().status();
+}
+
 absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t /*device*/) {
   return FindCudaDevices().status();
 }
@@ -21,6 +26,11 @@ int64_t CudaMatrixBytes(DType /*dtype*/, int64_t /*rows*/, int64_t /*cols*/) { r
 
 int64_t CudaStepBytes(int32_t /*max_step_tokens*/, int32_t /*max_rows*/, int64_t /*vocab*/,
                       int64_t /*widest*/) {
+  return 0;
+}
+
+int64_t CudaExchangeBytes(int32_t /*max_step_tokens*/, int32_t /*max_rows*/, int64_t /*vocab*/,
+                          int64_t /*model_dim*/, int32_t /*num_ranks*/, bool /*deterministic*/) {
   return 0;
 }
 
