@@ -190,6 +190,8 @@ static inline void ReadQ6K(const uint8_t* in, FileBlock& out) {
     case DType::kF32:
     case DType::kF16:
     case DType::kBF16:
+    case DType::kFp8:
+    case DType::kFp8A8:
       return;
   }
 }

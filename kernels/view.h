@@ -23,7 +23,14 @@ enum class DType : uint8_t {
   kQ5K,
   kQ6K,
   kIq4Nl,
+  // e4m3 codes of a folder with an f32 scale for every 32, which its file shares by more: for a
+  // backend that keeps them. kFp8A8: their maker meant x to be rounded to e4m3 for the product.
+  kFp8,
+  kFp8A8,
 };
+[[nodiscard]] constexpr bool IsFp8(DType dtype) {
+  return dtype == DType::kFp8 || dtype == DType::kFp8A8;
+}
 
 struct DTypeInfo {
   std::string_view name;
@@ -31,11 +38,11 @@ struct DTypeInfo {
   int32_t block_bytes;
 };
 [[nodiscard]] constexpr DTypeInfo GetDTypeInfo(DType dtype) {
-  constexpr DTypeInfo kInfo[] = {{"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},
-                                 {"Q8_0", 32, 34},   {"Q4_0", 32, 18},   {"Q4_1", 32, 20},
-                                 {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q2_K", 256, 84},
-                                 {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
-                                 {"Q6_K", 256, 210}, {"IQ4_NL", 32, 18}};
+  constexpr DTypeInfo kInfo[] = {
+      {"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},     {"Q8_0", 32, 34},
+      {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},   {"Q5_1", 32, 24},
+      {"Q2_K", 256, 84},  {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
+      {"Q6_K", 256, 210}, {"IQ4_NL", 32, 18}, {"FP8", 32, 36},    {"FP8_A8", 32, 36}};
   return kInfo[static_cast<int>(dtype)];
 }
 

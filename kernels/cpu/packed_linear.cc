@@ -43,6 +43,9 @@ constexpr Packing PackingOf(DType dtype) {
       return Packing::kQ6K;
     case DType::kIq4Nl:
       return Packing::kIq4Nl;
+    case DType::kFp8:
+    case DType::kFp8A8:
+      break;
   }
   return Packing::kF32;
 }
@@ -135,6 +138,10 @@ absl::Status CheckShapes(std::span<const WeightView> parts) {
   for (const WeightView& part : parts) {
     SLUICE_CHECK(part.source == nullptr, "a weight of {} rows was not made", part.rows);
     const DTypeInfo info = GetDTypeInfo(part.dtype);
+    if (IsFp8(part.dtype)) {
+      return absl::InvalidArgumentError(
+          fmt::format("a weight has type {}; the CPU backend has no product for it", info.name));
+    }
     if (part.rows < 1 || part.cols < 1 || part.cols % info.block_elements != 0) {
       return absl::InvalidArgumentError(
           fmt::format("a {} weight has shape {} x {}; columns must be a multiple of {}", info.name,

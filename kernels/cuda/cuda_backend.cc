@@ -19,13 +19,14 @@ absl::Status CheckKv(const KvLayer& kv) {
       fmt::format("head_dim is {}; the CUDA backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
 }
 
-LinearArgs ArgsOf(const DeviceMatrix& matrix, const Halves& x, int32_t rows) {
+// Without x, residual and out.
+LinearArgs ArgsOf(const DeviceMatrix& matrix, int32_t rows) {
   return {.format = matrix.format,
           .weights = matrix.weights,
           .row_scale = matrix.row_scale,
           .rows = matrix.rows,
           .columns = matrix.columns,
-          .x = x,
+          .x = {},
           .num_x_rows = rows,
           .residual = nullptr,
           .residual_stride = 0,
@@ -47,6 +48,7 @@ Halves CudaBackend::NewHalvesOf(const Tensor& out) {
   halves_ = {halves_memory_.data(), halves_scale_.data(), HalvesColumns(out.cols)};
   halves_of_ = out.data;
   halves_rows_ = out.rows;
+  if (fp8_of_ == out.data) fp8_of_ = nullptr;
   return halves_;
 }
 
@@ -58,8 +60,24 @@ Halves CudaBackend::HalvesOf(const Tensor& x) {
   return halves;
 }
 
+Fp8Rows CudaBackend::Fp8Of(const Tensor& x) {
+  if (fp8_of_ == x.data && fp8_rows_ == x.rows && fp8_.columns == HalvesColumns(x.cols))
+    return fp8_;
+  const Tensor rows = Bucketed(x);
+  if (absl::Status status = ReserveFp8(rows.rows); !status.ok()) {
+    Fail(std::move(status));
+    return {};
+  }
+  fp8_ = {fp8_memory_.data(), fp8_scale_.data(), HalvesColumns(x.cols)};
+  fp8_of_ = x.data;
+  fp8_rows_ = x.rows;
+  Enqueue("to_fp8", [&] { return ToFp8(rows, fp8_, stream_); });
+  return fp8_;
+}
+
 void CudaBackend::Wrote(const Tensor& out) {
   if (halves_of_ == out.data) halves_of_ = nullptr;
+  if (fp8_of_ == out.data) fp8_of_ = nullptr;
 }
 
 void CudaBackend::Embed(const Table& table, float scale, Tensor out) {
@@ -73,7 +91,7 @@ void CudaBackend::Embed(const Table& table, float scale, Tensor out) {
     }
   }
   const DeviceMatrix& matrix = static_cast<const DeviceLinear*>(table.impl)->parts[0];
-  const EmbedArgs args{.table = ArgsOf(matrix, {}, 0),
+  const EmbedArgs args{.table = ArgsOf(matrix, 0),
                        .batch = device_batch_,
                        .last_tokens = slots_.last_tokens,
                        .scale = scale,
@@ -172,6 +190,18 @@ cudaError_t CudaBackend::MultiplyTiled(const LinearArgs& args) {
   return LinearTiled(args, ranges, stream_);
 }
 
+void CudaBackend::Multiply(const DeviceMatrix& part, const Tensor& x, LinearArgs args) {
+  if (part.fp8_inputs) {
+    const Fp8Rows rows = Fp8Of(x);
+    return Enqueue("linear_fp8", [&] { return LinearFp8(args, rows, stream_); });
+  }
+  args.x = HalvesOf(x);
+  if (args.begin == nullptr && MultiplyByBlas(args)) return;
+  const bool tiled =
+      !options_.deterministic && args.num_x_rows >= kTiledRows && args.begin == nullptr;
+  Enqueue("linear", [&] { return tiled ? MultiplyTiled(args) : LinearRows(args, stream_); });
+}
+
 void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out) {
   const auto& linear = *static_cast<const DeviceLinear*>(w.impl);
   SLUICE_CHECK(x.cols == w.cols && out.cols == w.rows && out.rows == x.rows,
@@ -181,16 +211,13 @@ void CudaBackend::MatMul(Tensor x, const Linear& w, Tensor residual, Tensor out)
                "residual {} x {}, out {} x {}", residual.rows, residual.cols, out.rows, out.cols);
   if (x.rows == 0) return;
   FlushHeadNorm();
-  const Halves halves = HalvesOf(x);
   for (const DeviceMatrix& part : linear.parts) {
-    LinearArgs args = ArgsOf(part, halves, BucketedRows(x.rows));
+    LinearArgs args = ArgsOf(part, BucketedRows(x.rows));
     args.out = out.data + part.first_column;
     args.out_stride = out.stride;
     if (residual.data != nullptr) args.residual = residual.data + part.first_column;
     args.residual_stride = residual.stride;
-    if (MultiplyByBlas(args)) continue;
-    const bool tiled = !options_.deterministic && args.num_x_rows >= kTiledRows;
-    Enqueue("linear", [&] { return tiled ? MultiplyTiled(args) : LinearRows(args, stream_); });
+    Multiply(part, x, args);
   }
   Wrote(out);
 }
@@ -305,16 +332,15 @@ void CudaBackend::ExpertMatMul(Tensor x, const Experts& w, const Routing& routin
                "W {} x {}, x {} x {}, out {} x {}", w.rows, w.cols, x.rows, x.cols, out.rows,
                out.cols);
   if (x.rows == 0) return;
-  const Halves halves = HalvesOf(x);
   for (const DeviceMatrix& part : static_cast<const DeviceLinear*>(w.impl)->parts) {
-    LinearArgs args = ArgsOf(part, halves, BucketedRows(x.rows));
+    LinearArgs args = ArgsOf(part, BucketedRows(x.rows));
     args.out = out.data + part.first_column;
     args.out_stride = out.stride;
     args.begin = routing.begin;
     args.active = routing.active;
     args.expert_bytes = part.expert_bytes;
     args.max_active = std::min(routing.num_experts, args.num_x_rows);
-    Enqueue("linear", [&] { return LinearRows(args, stream_); });
+    Multiply(part, x, args);
   }
   Wrote(out);
 }

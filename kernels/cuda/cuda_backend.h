@@ -30,6 +30,7 @@ struct DeviceMatrix {
   WeightFormat format = WeightFormat::kHalf;
   int32_t rows = 0, columns = 0;  // N, K padded
   int32_t first_column = 0;       // of the stacked output
+  bool fp8_inputs = false;        // x is rounded to e4m3 for the product
   const uint8_t* weights = nullptr;
   const float* row_scale = nullptr;
   int64_t expert_bytes = 0;  // from one expert's weights to the next's
@@ -144,6 +145,9 @@ class CudaBackend final : public Ops {
       : options_(options), device_(device), ranks_(std::move(ranks)), rank_(rank) {}
 
   // --- cuda_load.cc ---
+  [[nodiscard]] bool TakesFp8Inputs(DType dtype) const {
+    return dtype == DType::kFp8A8 && HasFp8Products(device_);
+  }
   absl::StatusOr<DeviceMatrix> LoadMatrix(std::span<const WeightView> views, size_t num_parts);
   absl::StatusOr<const DeviceLinear*> LoadStacked(std::span<const WeightView> views,
                                                   size_t num_experts);
@@ -175,6 +179,7 @@ class CudaBackend final : public Ops {
   // flight.
   absl::Status ReserveStep(const BatchView& batch);
   absl::Status ReserveHalves(int64_t rows);
+  absl::Status ReserveFp8(int64_t rows);
   void UploadBatch(const BatchView& batch);
   // Copies `bytes` into the step's pinned memory and on to `to`.
   void UploadTo(void* to, const void* data, int64_t bytes);
@@ -210,6 +215,10 @@ class CudaBackend final : public Ops {
   Halves NewHalvesOf(const Tensor& out);
   // Halves of x: its producer's, or made now.
   Halves HalvesOf(const Tensor& x);
+  // x as e4m3, from an earlier product or made now; data is null after a failure.
+  Fp8Rows Fp8Of(const Tensor& x);
+  // The product of one part of a linear op; the rest of args is set.
+  void Multiply(const DeviceMatrix& part, const Tensor& x, LinearArgs args);
   // Notes that out is overwritten.
   void Wrote(const Tensor& out);
   void FlushHeadNorm();
@@ -225,8 +234,9 @@ class CudaBackend final : public Ops {
   std::vector<std::unique_ptr<DeviceAdapters>> adapters_;
   DeviceBlock<float> shrunk_;  // [tokens][kMaxAdapterRank], where there are adapters
   std::unordered_map<const void*, const DeviceLinear*> tables_;  // by the file's bytes
-  int32_t max_columns_ = 0;                                      // K padded, of all matrices
-  int32_t max_choices_ = 1;                                      // places a token, of all mixtures
+  int32_t max_columns_ = 0;      // K padded, of all matrices that take Halves
+  int32_t max_fp8_columns_ = 0;  // of those with fp8_inputs
+  int32_t max_choices_ = 1;      // places a token, of all mixtures
 
   // The newest step's plan, as the host and as the device has it.
   BatchView batch_;
@@ -257,6 +267,12 @@ class CudaBackend final : public Ops {
   int32_t halves_rows_ = 0;
   DeviceBlock<float> gathered_;                 // of all ranks
   int32_t sum_columns_ = 0, join_columns_ = 0;  // of a row that is gathered to be summed or joined
+  // The same for matrices with fp8_inputs.
+  DeviceBlock<uint8_t> fp8_memory_;
+  DeviceBlock<float> fp8_scale_;
+  Fp8Rows fp8_;
+  const float* fp8_of_ = nullptr;
+  int32_t fp8_rows_ = 0;
   // A norm of q and k heads that the rotation takes along.
   struct {
     Tensor x;

@@ -125,7 +125,7 @@ int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols) {
 int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab, int64_t widest) {
   constexpr int64_t kDriverAndGraphs = int64_t{256} << 20;
   const int64_t slot = vocab * 4 + cuda::kMaxSlotBias * 12 + cuda::kMaxSlotStops * 4 + 512;
-  return kDriverAndGraphs + max_rows * slot + max_step_tokens * (widest * 2 + 64);
+  return kDriverAndGraphs + max_rows * slot + max_step_tokens * (widest * 3 + 64);
 }
 
 int64_t CudaExchangeBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
@@ -217,7 +217,9 @@ absl::StatusOr<DeviceMatrix> CudaBackend::LoadMatrix(std::span<const WeightView>
   std::vector<PackedWeights> packed;
   packed.reserve(views.size());
   for (const WeightView& view : views) packed.push_back(PackWeights(view, PackingThreads()));
-  DeviceMatrix matrix{.format = packed[0].format, .columns = packed[0].columns};
+  DeviceMatrix matrix{.format = packed[0].format,
+                      .columns = packed[0].columns,
+                      .fp8_inputs = TakesFp8Inputs(views[0].dtype)};
   int64_t bytes = 0, scales = 0;
   for (const PackedWeights& p : packed) {
     bytes += static_cast<int64_t>(p.tiles.size());
@@ -238,7 +240,8 @@ absl::StatusOr<DeviceMatrix> CudaBackend::LoadMatrix(std::span<const WeightView>
     to += p.tiles.size();
     scale_to += p.row_scale.size();
   }
-  max_columns_ = std::max(max_columns_, matrix.columns);
+  int32_t& columns = matrix.fp8_inputs ? max_fp8_columns_ : max_columns_;
+  columns = std::max(columns, matrix.columns);
   return matrix;
 }
 
@@ -258,13 +261,19 @@ absl::StatusOr<const DeviceLinear*> CudaBackend::LoadStacked(std::span<const Wei
       return absl::InvalidArgumentError(
           fmt::format("expert {} differs from expert 0 in shape or type", v / num_parts));
     }
+    if (!ScalesFit(view)) {
+      return absl::InvalidArgumentError(
+          fmt::format("a matrix of type {} has scales that differ within 8 rows and within a row",
+                      GetDTypeInfo(view.dtype).name));
+    }
   }
   auto linear = std::make_unique<DeviceLinear>();
   int32_t rows = 0;
   for (size_t begin = 0; begin < num_parts;) {
     size_t end = begin + 1;
     while (end < num_parts && views[end - 1].rows % kPanelRows == 0 &&
-           FormatOf(views[end].dtype) == FormatOf(views[begin].dtype)) {
+           FormatOf(views[end].dtype) == FormatOf(views[begin].dtype) &&
+           TakesFp8Inputs(views[end].dtype) == TakesFp8Inputs(views[begin].dtype)) {
       ++end;
     }
     std::vector<WeightView> run;

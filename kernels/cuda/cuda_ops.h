@@ -53,6 +53,12 @@ struct CudaDevice {
 };
 inline constexpr int32_t kLeastComputeCapability = 8;  // major: Ampere
 
+// Whether a device multiplies numbers of e4m3; others multiply FP8 weights by x in f16. Among them
+// those after 10.x: they run what the driver makes of the PTX for 8.0, which has no such product.
+[[nodiscard]] constexpr bool HasFp8Products(const CudaDevice& device) {
+  return (device.major == 8 && device.minor >= 9) || device.major == 9 || device.major == 10;
+}
+
 struct CudaMemory {
   int64_t total_bytes = 0, free_bytes = 0;
 };
@@ -71,8 +77,8 @@ absl::StatusOr<CudaHealthReader> WatchCudaDevice(int32_t device);
 
 // Bytes of device memory that a matrix takes.
 [[nodiscard]] int64_t CudaMatrixBytes(DType dtype, int64_t rows, int64_t cols);
-// Bytes beside weights, tensors and KV cache: the widest input of a matrix as f16 for each token,
-// slots, plans, and what the driver and graphs take (an estimate).
+// Bytes beside weights, tensors and KV cache: the widest input of a matrix as f16 and as e4m3 for
+// each token, slots, plans, and what the driver and graphs take (an estimate).
 [[nodiscard]] int64_t CudaStepBytes(int32_t max_step_tokens, int32_t max_rows, int64_t vocab,
                                     int64_t widest);
 // Bytes of what a rank gathers of the others in a step.

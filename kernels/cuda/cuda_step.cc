@@ -68,6 +68,7 @@ bool CudaBackend::Check(cudaError_t error, std::string_view call) {
 
 absl::Status CudaBackend::ReserveHalves(int64_t rows) {
   const int64_t elements = rows * max_columns_;
+  if (elements == 0) return absl::OkStatus();
   if (elements <= halves_memory_.size() && rows <= halves_scale_.size()) return absl::OkStatus();
   RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
   halves_of_ = nullptr;
@@ -81,6 +82,16 @@ absl::Status CudaBackend::ReserveHalves(int64_t rows) {
   return ToStatus(cudaMemsetAsync(halves_scale_.data(), 0,
                                   static_cast<size_t>(halves_scale_.size()) * 4, stream_),
                   "clearing a step's memory");
+}
+
+absl::Status CudaBackend::ReserveFp8(int64_t rows) {
+  const int64_t elements = rows * max_fp8_columns_;
+  if (elements <= fp8_memory_.size() && rows <= fp8_scale_.size()) return absl::OkStatus();
+  RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"));
+  fp8_of_ = nullptr;
+  DropGraphs();
+  RETURN_IF_ERROR(Grow(fp8_memory_, elements));
+  return Grow(fp8_scale_, rows);
 }
 
 absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
@@ -106,7 +117,8 @@ absl::Status CudaBackend::ReserveStep(const BatchView& batch) {
   RETURN_IF_ERROR(Grow(step().upload, 2 * layout.end * 4));
   RETURN_IF_ERROR(ReserveGathered(
       num_ranks() * std::max(max_tokens_ * sum_columns_, max_plan_rows_ * join_columns_)));
-  return ReserveHalves(tokens * max_choices_);
+  RETURN_IF_ERROR(ReserveHalves(tokens * max_choices_));
+  return max_fp8_columns_ > 0 ? ReserveFp8(tokens * max_choices_) : absl::OkStatus();
 }
 
 void CudaBackend::UploadTo(void* to, const void* data, int64_t bytes) {
@@ -183,7 +195,7 @@ void CudaBackend::BeginStep(const BatchView& batch) {
   batch_ = batch;
   mode_ = Mode::kPlain;
   bucket_ = 0;
-  halves_of_ = nullptr;
+  halves_of_ = fp8_of_ = nullptr;
   head_norm_.weight = nullptr;
   updates_.clear();
   update_bias_.clear();

@@ -27,6 +27,14 @@ inline constexpr int32_t kHalvesTile = 64;
   return (k + kHalvesTile - 1) / kHalvesTile * kHalvesTile;
 }
 
+// The same rows as e4m3, in the same order: element = stored * scale with scale = max|row| / 448,
+// which the row's largest element is then near.
+struct Fp8Rows {
+  uint8_t* data = nullptr;
+  float* scale = nullptr;  // [rows]
+  int32_t columns = 0;
+};
+
 // The step's plan in device memory. Launches of a graph are made for more tokens and rows than a
 // step may have; what a kernel would write beyond its rows' own memory it must not write for those.
 struct DeviceBatch {
@@ -190,6 +198,7 @@ enum class WeightFormat : uint8_t {
   // code (d i) + d' j: 8-bit i and j for every 32, d and d' for every 256
   kInt4Nested,
   kInt5Nested,
+  kFp8,  // e4m3 s, an f32 s for every 8 rows x 32 columns
 };
 struct LinearArgs {
   WeightFormat format;
@@ -222,6 +231,11 @@ struct TiledRanges {
 // How many ranges are best; places * ranges <= max(multiprocessors, places).
 [[nodiscard]] int32_t TiledRangesFor(const LinearArgs& args, int32_t multiprocessors);
 cudaError_t LinearTiled(const LinearArgs& args, const TiledRanges& ranges, cudaStream_t stream);
+// --- linear_fp8.cu ---
+cudaError_t ToFp8(Tensor x, const Fp8Rows& rows, cudaStream_t stream);
+// The product of a matrix of kFp8 by x, for any number of rows and for experts; args.x is not read.
+// Compute capability 8.9 and later.
+cudaError_t LinearFp8(const LinearArgs& args, const Fp8Rows& x, cudaStream_t stream);
 // out[t] = scale * row tokens[t] of the matrix. format, weights, row_scale, rows and columns of
 // `table` count.
 struct EmbedArgs {

@@ -7,7 +7,8 @@
 // Bytes: the matrix once (N K bits / 8 and its scales) for each kTokens rows, and 2 K min(rows,
 // kTokens) of x for each block from L2. Bound by memory up to about 64 rows.
 // Accumulation: f32; in a warp its tiles ascending, in the order of the matrix instruction within
-// 16 columns; then the 8 warps ascending; times the powers of two of both sides; residual last.
+// 16 columns (of kFp8 32 columns from zero, then scaled and added by one fma); then the 8 warps
+// ascending; times the powers of two of both sides; residual last.
 // The order depends on K alone: a row's bits do not depend on the other rows or on kTokens.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
@@ -57,6 +58,7 @@ SLUICE_DEVICE void Accumulate(const LinearArgs& args, const uint8_t* weights, in
         x[c] =
             LoadX(args.x, row + 8 * c + lane / 4, end, tile * kTileColumns + b * 32 + lane % 4 * 8);
       }
+      float part[kPanels][kColumns][4] = {};  // where sums are scaled
       SLUICE_UNROLL
       for (int s = 0; s < 2; ++s) {
         SLUICE_UNROLL
@@ -66,8 +68,16 @@ SLUICE_DEVICE void Accumulate(const LinearArgs& args, const uint8_t* weights, in
           SLUICE_UNROLL
           for (int c = 0; c < kColumns; ++c) {
             const uint32_t column[2] = {x[c].word[2 * s], x[c].word[2 * s + 1]};
-            MultiplyF16(a, column, sums[p][c]);
+            MultiplyF16(a, column, kFormat == WeightFormat::kFp8 ? part[p][c] : sums[p][c]);
           }
+        }
+      }
+      if constexpr (kFormat == WeightFormat::kFp8) {
+        SLUICE_UNROLL
+        for (int p = 0; p < kPanels; ++p) {
+          SLUICE_UNROLL
+          for (int c = 0; c < kColumns; ++c)
+            AddScaled(fragments[p], b, kShiftedUnit, part[p][c], sums[p][c]);
         }
       }
     }
@@ -187,8 +197,14 @@ EmbedKernel(EmbedArgs args) {
       for (int h = 0; h < 2; ++h) {
         const uint32_t pair = row < 8 ? a[2 * h] : a[2 * h + 1];
         const int32_t column = tile * kTileColumns + 16 * s + 8 * h + 2 * part;
-        if (column < args.out.cols) out[column] = LowHalf(pair) * factor;
-        if (column + 1 < args.out.cols) out[column + 1] = HighHalf(pair) * factor;
+        float numbers[2] = {LowHalf(pair), HighHalf(pair)};
+        if constexpr (kFormat == WeightFormat::kFp8) {
+          const float scale = FloatOf(fragment.scale.word[row / 8 * 2 + s / 2]) * kShiftedUnit;
+          numbers[0] *= scale;
+          numbers[1] *= scale;
+        }
+        if (column < args.out.cols) out[column] = numbers[0] * factor;
+        if (column + 1 < args.out.cols) out[column + 1] = numbers[1] * factor;
       }
     }
   }

@@ -71,11 +71,19 @@ SLUICE_DEVICE void MultiplyTile(const TileFragment<kFormat> (&weights)[kWarpPane
     SLUICE_UNROLL
     for (int c = 0; c < kWarpColumns; ++c) {
       const Words4 x = LoadWords4(stage + PieceAt(warp_row + 8 * c + lane / 4, b * 4 + lane % 4));
+      float part[kWarpPanels][4] = {};  // where sums are scaled
       SLUICE_UNROLL
       for (int s = 0; s < 2; ++s) {
         const uint32_t column[2] = {x.word[2 * s], x.word[2 * s + 1]};
         SLUICE_UNROLL
-        for (int p = 0; p < kWarpPanels; ++p) MultiplyF16(a[s][p], column, sums[p][c]);
+        for (int p = 0; p < kWarpPanels; ++p) {
+          MultiplyF16(a[s][p], column, kFormat == WeightFormat::kFp8 ? part[p] : sums[p][c]);
+        }
+      }
+      if constexpr (kFormat == WeightFormat::kFp8) {
+        SLUICE_UNROLL
+        for (int p = 0; p < kWarpPanels; ++p)
+          AddScaled(weights[p], b, kShiftedUnit, part[p], sums[p][c]);
       }
     }
   }

@@ -171,6 +171,61 @@ void PackFloatRow(const WeightView& view, int64_t n, int32_t columns, PackedWeig
   }
 }
 
+// --- FP8: blocks of an f32 scale and 32 codes ---
+
+constexpr int64_t kFp8Columns = 32;
+constexpr int64_t kFp8Rows = kPanelRows / 2;  // that have scales of their own in a tile
+
+const uint8_t* Fp8Block(const WeightView& view, int64_t row, int64_t block) {
+  return static_cast<const uint8_t*>(view.data) + row * view.row_bytes() +
+         block * GetDTypeInfo(view.dtype).block_bytes;
+}
+float Fp8Scale(const WeightView& view, int64_t row, int64_t block) {
+  float scale = 0;
+  std::memcpy(&scale, Fp8Block(view, row, block), sizeof scale);
+  return scale;
+}
+
+bool RowsShareScales(const WeightView& view, int64_t begin, int64_t end) {
+  for (int64_t n = begin + 1; n < end; ++n) {
+    for (int64_t b = 0; b < view.cols / kFp8Columns; ++b) {
+      if (Fp8Scale(view, n, b) != Fp8Scale(view, begin, b)) return false;
+    }
+  }
+  return true;
+}
+bool RowHasOneScale(const WeightView& view, int64_t row) {
+  for (int64_t b = 1; b < view.cols / kFp8Columns; ++b) {
+    if (Fp8Scale(view, row, b) != Fp8Scale(view, row, 0)) return false;
+  }
+  return true;
+}
+
+// Rows [begin, end), at most 8 of one half of a panel.
+void PackFp8Rows(const WeightView& view, int64_t begin, int64_t end, PackedWeights& out) {
+  const FormatInfo info = InfoOf(WeightFormat::kFp8);
+  const bool shared = RowsShareScales(view, begin, end);
+  const auto half = static_cast<int>(begin % kPanelRows / kFp8Rows);
+  uint8_t* panel = out.tiles.data() +
+                   begin / kPanelRows * (out.columns / kTileColumns) * int64_t{info.tile_bytes()};
+  for (int64_t n = begin; n < end; ++n) {
+    out.row_scale[static_cast<size_t>(n)] = shared ? 1 : Fp8Scale(view, n, 0);
+    for (int64_t block = 0; block < view.cols / kFp8Columns; ++block) {
+      uint8_t* tile = panel + block / 2 * info.tile_bytes();
+      const auto b = static_cast<int>(block % 2);
+      const float scale = shared ? Fp8Scale(view, n, block) : 1;
+      std::memcpy(tile + (half * 2 + b) * 4, &scale, sizeof scale);
+      const uint8_t* codes = Fp8Block(view, n, block) + sizeof scale;
+      for (int k = 0; k < kFp8Columns; ++k) {
+        const int lane = static_cast<int>(n % kFp8Rows) * 4 + k % 8 / 2;
+        const int word = k / 16 * 2 + half;
+        tile[info.scale_bytes() + b * 512 + lane * 16 + word * 4 + k % 16 / 8 * 2 + k % 2] =
+            codes[k];
+      }
+    }
+  }
+}
+
 int64_t Padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 int64_t TileBytes(DType dtype, int64_t rows, int64_t cols) {
@@ -181,6 +236,11 @@ int64_t TileBytes(DType dtype, int64_t rows, int64_t cols) {
 void PackRows(const WeightView& view, int64_t begin, int64_t end, PackedWeights& packed) {
   const FormatInfo info = InfoOf(packed.format);
   CodedRow row;
+  if (packed.format == WeightFormat::kFp8) {
+    for (int64_t n = begin; n < end; n += kFp8Rows)
+      PackFp8Rows(view, n, std::min(n + kFp8Rows, end), packed);
+    return;
+  }
   for (int64_t n = begin; n < end; ++n) {
     if (packed.format == WeightFormat::kHalf) {
       PackFloatRow(view, n, packed.columns, packed);
@@ -221,6 +281,9 @@ WeightFormat FormatOf(DType dtype) {
       return WeightFormat::kInt3;
     case DType::kQ2K:
       return WeightFormat::kInt2Min;
+    case DType::kFp8:
+    case DType::kFp8A8:
+      return WeightFormat::kFp8;
   }
   return WeightFormat::kHalf;
 }
@@ -228,6 +291,17 @@ WeightFormat FormatOf(DType dtype) {
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
   return TileBytes(dtype, rows, cols) +
          Padded(rows, kPanelRows) * static_cast<int64_t>(sizeof(float));
+}
+
+bool ScalesFit(const WeightView& view) {
+  for (int64_t n = 0; IsFp8(view.dtype) && n < view.rows; n += kFp8Rows) {
+    const int64_t end = std::min(n + kFp8Rows, view.rows);
+    if (RowsShareScales(view, n, end)) continue;
+    for (int64_t row = n; row < end; ++row) {
+      if (!RowHasOneScale(view, row)) return false;
+    }
+  }
+  return true;
 }
 
 PackedWeights PackWeights(const WeightView& view, int32_t num_threads) {

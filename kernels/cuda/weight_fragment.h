@@ -1,5 +1,6 @@
 // From a tile of packed weights to A fragments, in registers; see weight_tile.h for the layout.
-// Integers become f16 by their place in the mantissa of 1024, without a conversion.
+// Integers become f16 by their place in the mantissa of 1024, e4m3 by theirs with an exponent that
+// is 8 less, neither by a conversion.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,11 @@ struct TileFragment {
 template <>
 struct TileFragment<WeightFormat::kHalf> {
   uint32_t a[4][4];
+};
+template <>
+struct TileFragment<WeightFormat::kFp8> {
+  Words4 scale;      // of columns b, rows g + 8 i: word 2 i + b
+  uint32_t a[2][4];  // of e4m3
 };
 
 template <int kWords>
@@ -59,6 +65,12 @@ SLUICE_DEVICE void LoadTile(const uint8_t* panel, int32_t num_tiles, int32_t til
         out.a[2 * b + j / 2][j % 2 * 2 + 1] = lower.word[j];
       }
     }
+  } else if constexpr (kFormat == WeightFormat::kFp8) {
+    const uint8_t* from = panel + int64_t{tile} * InfoOf(kFormat).tile_bytes();
+    out.scale = LoadOnce16(from);
+    from += InfoOf(kFormat).scale_bytes() + lane * 16;
+    LoadOnce<4>(from, out.a[0]);
+    LoadOnce<4>(from + 512, out.a[1]);
   } else {
     using Fragment = TileFragment<kFormat>;
     constexpr FormatInfo kInfo = Fragment::kInfo;
@@ -139,12 +151,34 @@ SLUICE_DEVICE uint32_t NestedScale(const TileFragment<kFormat>& tile, int s, int
   return MultiplyHalves(SubtractHalves(whole, kMagic), d);
 }
 
-// The A fragment of step s.
+// Two e4m3 in the high bytes of a word as two f16 of 2^-8 of them: every one is a number there, the
+// subnormal ones too.
+SLUICE_DEVICE uint32_t ShiftedE4m3(uint32_t codes) {
+  return (codes & 0x80008000U) | (codes & 0x7f007f00U) >> 1;
+}
+inline constexpr float kShiftedUnit = 256;
+
+// sums += scale * unit * part, for the products `part` of columns b of kFp8.
+SLUICE_DEVICE void AddScaled(const TileFragment<WeightFormat::kFp8>& tile, int b, float unit,
+                             const float (&part)[4], float (&sums)[4]) {
+  SLUICE_UNROLL
+  for (int i = 0; i < 4; ++i)
+    sums[i] = Fma(part[i], FloatOf(tile.scale.word[i / 2 * 2 + b]) * unit, sums[i]);
+}
+
+// The A fragment of step s; of kFp8 without its scales and 2^-8 of it.
 template <WeightFormat kFormat>
 SLUICE_DEVICE void Expand(const TileFragment<kFormat>& tile, int s, uint32_t (&a)[4]) {
   if constexpr (kFormat == WeightFormat::kHalf) {
     SLUICE_UNROLL
     for (int i = 0; i < 4; ++i) a[i] = tile.a[s][i];
+  } else if constexpr (kFormat == WeightFormat::kFp8) {
+    SLUICE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t word = tile.a[s / 2][s % 2 * 2 + i];
+      a[i] = ShiftedE4m3(SelectBytes<0x1404>(word, 0));
+      a[2 + i] = ShiftedE4m3(SelectBytes<0x3424>(word, 0));
+    }
   } else {
     constexpr FormatInfo kInfo = TileFragment<kFormat>::kInfo;
     constexpr int kGroups = kTileColumns / kInfo.group;

@@ -19,6 +19,11 @@
 // f16 d and d', and K is a multiple of 256. Six bits would do for i and j: a byte is 2.8 % more
 // memory, and one permute makes f16 of it.
 //
+// kFp8 is e4m3 codes in the order of two m16n8k32 products: scales [row / 8][column / 32] f32, then
+// [product b][lane][word] with word 2 h + i of rows g + 8 i. Its byte 2 j + e, like byte 4 h + 2 j
+// + e of a lane's eight bytes of x, is column 32 b + 16 h + 8 j + 2 t + e: the instruction's
+// columns in another order, the same for both, so that Halves fit them too.
+//
 // A number is (code - offset) s, the code's value s or code s + m in f16, rounded once for each
 // operation; the panel's row_scale (f32, a power of two) restores the magnitude. f16 matrices are
 // plain rows of K padded to 64, in the order of Halves, so that other GEMMs can read them too.
@@ -39,8 +44,10 @@ struct FormatInfo {
   int32_t offset;
   bool table = false;   // codes stand for the offset and IQ4_NL's values
   bool nested = false;  // scales are
+  bool fp8 = false;     // the layout is that of kFp8
 
   [[nodiscard]] constexpr int32_t scale_bytes() const {
+    if (fp8) return 16;
     if (group == 0) return 0;
     return kPanelRows * (kTileColumns / group) * (minimum && !nested ? 4 : 2);
   }
@@ -89,6 +96,8 @@ struct FormatInfo {
       return {4, 0, 32, true, 0, false, true};
     case WeightFormat::kInt5Nested:
       return {4, 1, 32, true, 0, false, true};
+    case WeightFormat::kFp8:
+      return {8, 0, 32, false, 0, false, false, true};
     case WeightFormat::kHalf:
       break;
   }

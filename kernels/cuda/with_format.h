@@ -35,6 +35,8 @@ cudaError_t WithFormat(WeightFormat format, const F& f) {
       return f.template operator()<WeightFormat::kInt4Nested>();
     case WeightFormat::kInt5Nested:
       return f.template operator()<WeightFormat::kInt5Nested>();
+    case WeightFormat::kFp8:
+      return f.template operator()<WeightFormat::kFp8>();
   }
   return cudaErrorInvalidValue;
 }

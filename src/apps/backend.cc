@@ -71,7 +71,8 @@ class CudaBackend final : public Backend {
  public:
   CudaBackend(const CudaDevice& device, int32_t num_ranks, bool deterministic, std::string reason)
       : Backend("cuda",
-                fmt::format("{} sm_{}{}{}{}", device.name, device.major, device.minor,
+                fmt::format("{} sm_{}{} fp8 {}{}{}", device.name, device.major, device.minor,
+                            HasFp8Products(device) ? "w8a8" : "w8a16",
                             num_ranks > 1 ? fmt::format(" tp {}", num_ranks) : "",
                             deterministic ? " deterministic" : ""),
                 std::move(reason)),
@@ -87,6 +88,7 @@ class CudaBackend final : public Backend {
                             .blas_from_major = kBlasFromMajor},
                            num_ranks_);
   }
+  [[nodiscard]] bool takes_fp8() const override { return true; }
   absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,
                                         int64_t max_len) const override {
     const ModelShare share = ShareOfRank(model.config, model.weights, 0, num_ranks_);

@@ -44,6 +44,8 @@ class Backend {
   // Null: models are really computed, with CreateRanks.
   [[nodiscard]] virtual const Simulation* simulation() const { return nullptr; }
 
+  // Whether its Ops take matrices of DType::kFp8.
+  [[nodiscard]] virtual bool takes_fp8() const { return false; }
   // One Ops a rank of the model; more than one are each for a thread of its own.
   virtual absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
       const Config& model) const = 0;

@@ -277,7 +277,8 @@ absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateSimulatedExecutor(
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& config) {
   ASSIGN_OR_RETURN(const PlantedFault fault, ParseFault(config.plant_fault));
-  ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model));
+  const bool keep_fp8 = backend_->takes_fp8() && config.quantize.empty();  // else it is rounded
+  ASSIGN_OR_RETURN(ModelFile opened, ModelFile::Open(config.model, keep_fp8));
   const auto file = std::make_shared<const ModelFile>(std::move(opened));  // owner: the LoadedModel
   const bool encoder = file->encoder.has_value();
   if (encoder && !config.embedding_pooling.empty()) {

@@ -50,6 +50,9 @@ uint32_t GgmlType(DType dtype) {
       return 14;
     case DType::kIq4Nl:
       return 20;
+    case DType::kFp8:  // GGUF has no such types
+    case DType::kFp8A8:
+      break;
   }
   SLUICE_CHECK(false, "type {}", static_cast<int>(dtype));
   return 0;

@@ -17,13 +17,14 @@ std::string HfFolder::File(std::string_view name) const {
   return (std::filesystem::path(path_) / name).string();
 }
 
-absl::StatusOr<std::unique_ptr<HfFolder>> HfFolder::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<HfFolder>> HfFolder::Open(const std::string& path, bool keep_fp8) {
   const std::string config_path = (std::filesystem::path(path) / "config.json").string();
   ASSIGN_OR_RETURN(HfJson json, HfJson::Open(config_path, kMaxConfigBytes));
   auto folder = std::unique_ptr<HfFolder>(new HfFolder(path, std::move(json)));
   ASSIGN_OR_RETURN(folder->config_, ReadHfConfig(folder->json_.root()));
   ASSIGN_OR_RETURN(folder->files_, OpenTensorFiles(path));
-  ASSIGN_OR_RETURN(folder->tensors_, NameHfTensors(folder->config_, path, folder->files_));
+  ASSIGN_OR_RETURN(folder->tensors_,
+                   NameHfTensors(folder->config_, path, folder->files_, keep_fp8));
   return folder;
 }
 

@@ -22,8 +22,10 @@ class HfFolder {
 
   // Reads model.safetensors.index.json and the files that it names, or else model.safetensors.
   // Errors: those of ReadHfConfig, SafetensorsFile and NameHfTensors; InvalidArgument for an index
-  // that names files outside the folder or tensors that its files do not hold.
-  static absl::StatusOr<std::unique_ptr<HfFolder>> Open(const std::string& path);
+  // that names files outside the folder or tensors that its files do not hold. keep_fp8: for a
+  // backend that takes DType::kFp8, whose matrices else become F16.
+  static absl::StatusOr<std::unique_ptr<HfFolder>> Open(const std::string& path,
+                                                        bool keep_fp8 = false);
   HfFolder(const HfFolder&) = delete;
   HfFolder& operator=(const HfFolder&) = delete;
 

@@ -61,7 +61,7 @@ absl::StatusOr<std::pair<int64_t, int64_t>> ReadBlock(const HfObject& config,
 absl::Status ReadFp8(const HfObject& config, HfQuantisation& out) {
   ASSIGN_OR_RETURN(const std::string_view format, config.GetStringOr("fmt", "e4m3"));
   if (format != "e4m3") return NotSupported(config, "fmt", format, "e4m3");
-  HfScheme scheme{.packing = HfPacking::kFp8};
+  HfScheme scheme{.packing = HfPacking::kFp8, .fp8_inputs = true};
   if (config.Has("weight_block_size")) {
     ASSIGN_OR_RETURN(const auto block, ReadBlock(config, "weight_block_size"));
     std::tie(scheme.block_rows, scheme.group) = block;
@@ -167,6 +167,12 @@ absl::StatusOr<HfScheme> ReadConfigGroup(const HfObject& group, std::string_view
     return NotSupported(weights, "symmetric", "false", "true with floats");
   }
   RETURN_IF_ERROR(ReadStrategy(weights, scheme));
+  if (scheme.packing == HfPacking::kFp8 && group.Has("input_activations")) {
+    ASSIGN_OR_RETURN(const HfObject inputs, group.GetObject("input_activations"));
+    ASSIGN_OR_RETURN(const std::string_view type, inputs.GetStringOr("type", "int"));
+    ASSIGN_OR_RETURN(const int64_t input_bits, inputs.GetIntOr("num_bits", 1, 32, 8));
+    scheme.fp8_inputs = type == "float" && input_bits == 8;
+  }
   return scheme;
 }
 
@@ -202,6 +208,10 @@ absl::Status ReadCompressedTensors(const HfObject& config, HfQuantisation& out) 
     if (!group.Has("weights")) continue;  // activations only
     ASSIGN_OR_RETURN(out.schemes.emplace_back(), ReadConfigGroup(group, format));
   }
+  const bool all_inputs = std::ranges::all_of(out.schemes, [](const HfScheme& scheme) {
+    return scheme.packing != HfPacking::kFp8 || scheme.fp8_inputs;
+  });
+  for (HfScheme& scheme : out.schemes) scheme.fp8_inputs &= all_inputs;
   return absl::OkStatus();
 }
 

@@ -29,6 +29,7 @@ struct HfScheme {
   int64_t block_rows = 1;      // rows; 0: all
   bool symmetric = true;       // zero is the middle code
   bool zero_plus_one = false;  // what stands for zero in the file is zero - 1
+  bool fp8_inputs = false;     // kFp8: inputs are meant to be rounded to fp8, too
 };
 
 struct HfQuantisation {
@@ -39,10 +40,11 @@ struct HfQuantisation {
 
 // nullopt: the folder is not quantised. Which layers are is not read from here but seen from their
 // tensors: `targets`, `ignore` and `modules_to_not_convert` say the same once more, partly in
-// regular expressions, which a hostile file would not be let run. Formats of activations are not
-// read either: the backend has its own. Errors: Unimplemented for a method or an option that is not
-// supported, by name with those that are; InvalidArgument for keys of the wrong type or range.
-// Sources: the published configurations of AutoGPTQ, AutoAWQ, compressed-tensors and DeepSeek-V3.
+// regular expressions, which a hostile file would not be let run. Of activations only that they are
+// fp8 is read, where all schemes say so: how they are rounded is the backend's. Errors:
+// Unimplemented for a method or an option that is not supported, by name with those that are;
+// InvalidArgument for keys of the wrong type or range. Sources: the published configurations of
+// AutoGPTQ, AutoAWQ, compressed-tensors and DeepSeek-V3.
 absl::StatusOr<std::optional<HfQuantisation>> ReadHfQuantisation(const HfObject& root);
 
 }  // namespace sluice

@@ -51,7 +51,7 @@ absl::Status HfQuantisedMatrix::WrongShape(const HfPart& part, std::string_view 
 }
 
 absl::StatusOr<std::unique_ptr<HfQuantisedMatrix>> HfQuantisedMatrix::Create(
-    const HfQuantisedParts& parts, const std::vector<HfScheme>& schemes) {
+    const HfQuantisedParts& parts, const std::vector<HfScheme>& schemes, bool keep_fp8) {
   absl::Status status = absl::InvalidArgumentError(
       fmt::format("{}: tensor '{}' is quantised; the configuration names no way",
                   parts.codes.file->name(), QuoteForMessage(parts.codes.tensor->name)));
@@ -62,7 +62,7 @@ absl::StatusOr<std::unique_ptr<HfQuantisedMatrix>> HfQuantisedMatrix::Create(
     if (status.ok()) status = matrix->CheckZeros();
     if (!status.ok()) continue;
     RETURN_IF_ERROR(matrix->CheckGroupIndex());
-    matrix->ChooseType();
+    matrix->ChooseType(keep_fp8);
     return matrix;
   }
   return status;
@@ -199,11 +199,15 @@ absl::Status HfQuantisedMatrix::CheckGroupIndex() {
   return absl::OkStatus();
 }
 
-void HfQuantisedMatrix::ChooseType() {
+void HfQuantisedMatrix::ChooseType(bool keep_fp8) {
   const bool whole_blocks =
       cols_ % 32 == 0 && group_of_.empty() && (group_ == cols_ || group_ % 32 == 0);
   if (scheme_.packing == HfPacking::kFp8) {
-    dtype_ = DType::kF16;
+    // Scales of single rows are whole rows'.
+    const bool has_scales = group_ == cols_ || block_rows_ % 8 == 0 || block_rows_ == rows_;
+    keeps_codes_ = keep_fp8 && whole_blocks && has_scales;
+    const DType kept = scheme_.fp8_inputs ? DType::kFp8A8 : DType::kFp8;
+    dtype_ = keeps_codes_ ? kept : DType::kF16;
   } else if (whole_blocks && (scheme_.bits == 4 || scheme_.symmetric)) {
     keeps_codes_ = true;
     dtype_ = scheme_.bits == 8 ? DType::kQ8_0 : scheme_.symmetric ? DType::kQ4_0 : DType::kQ4_1;

@@ -173,6 +173,22 @@ absl::Status HfQuantisedMatrix::MakeBlocks(const Tile& tile, int64_t row, uint8_
   return absl::OkStatus();
 }
 
+// Row `row` of the tile as blocks of an f32 scale and 32 fp8 codes.
+absl::Status HfQuantisedMatrix::MakeFp8(const Tile& tile, int64_t row, uint8_t* out) const {
+  const uint8_t* codes = tile.codes.data() + row * cols_;
+  for (int64_t b = 0; b < cols_ / kBlock; ++b, codes += kBlock) {
+    const float scale = tile.scales[static_cast<size_t>(row * groups_ + b * kBlock / group_)];
+    const bool finite =
+        std::none_of(codes, codes + kBlock, [](uint8_t code) { return std::isnan(kFp8[code]); });
+    if (!finite || !std::isfinite(scale))
+      return BadRow(tile.begin + row, "holds a number that is not finite");
+    std::memcpy(out, &scale, sizeof(scale));
+    std::memcpy(out + sizeof(scale), codes, kBlock);
+    out += sizeof(scale) + kBlock;
+  }
+  return absl::OkStatus();
+}
+
 // Row `row` of the tile by its numbers. numbers: [cols] to compute in.
 absl::Status HfQuantisedMatrix::MakeFloats(const Tile& tile, int64_t row, float* numbers,
                                            uint8_t* out) const {
@@ -209,8 +225,9 @@ absl::Status HfQuantisedMatrix::MakeRows(int64_t begin, int64_t end, uint8_t* ou
   const int64_t row_bytes = WeightView{dtype_, 1, cols_}.row_bytes();
   std::vector<float> numbers(keeps_codes_ ? 0 : static_cast<size_t>(cols_));
   for (int64_t r = 0; r < tile.count; ++r, out += row_bytes) {
-    RETURN_IF_ERROR(keeps_codes_ ? MakeBlocks(tile, r, out)
-                                 : MakeFloats(tile, r, numbers.data(), out));
+    RETURN_IF_ERROR(IsFp8(dtype_)  ? MakeFp8(tile, r, out)
+                    : keeps_codes_ ? MakeBlocks(tile, r, out)
+                                   : MakeFloats(tile, r, numbers.data(), out));
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,8 @@
 //   8 bits, symmetric, groups of whole blocks   Q8_0: d = s
 //   4 bits, columns of a block in other groups  Q8_0 of the numbers
 //   8 bits, any other; fp8                      F16 of the numbers
+//   fp8, for a backend that keeps it            FP8: codes and scales as they are, where scales are
+//                                               of 32 columns and 8 rows at least
 //
 // The first three keep every code; d and m are f16. An s that is an f16 number stays as it is, and
 // so does every bf16 number from 2^-14 to 65504; others are rounded by up to 2^-11 of their value,
@@ -52,10 +54,11 @@ struct HfQuantisedParts {
 
 class HfQuantisedMatrix final : public WeightSource {
  public:
-  // Takes the first of the schemes that the parts' types and shapes follow. Errors: InvalidArgument
+  // Takes the first of the schemes that the parts' types and shapes follow; keep_fp8: as FP8 where
+  // that type has its scales. Errors: InvalidArgument
   // for parts that follow none, and for a group index out of range.
   static absl::StatusOr<std::unique_ptr<HfQuantisedMatrix>> Create(
-      const HfQuantisedParts& parts, const std::vector<HfScheme>& schemes);
+      const HfQuantisedParts& parts, const std::vector<HfScheme>& schemes, bool keep_fp8 = false);
 
   [[nodiscard]] DType dtype() const { return dtype_; }
   [[nodiscard]] int64_t rows() const { return rows_; }
@@ -82,7 +85,7 @@ class HfQuantisedMatrix final : public WeightSource {
   absl::Status CheckScales();
   absl::Status CheckZeros();
   absl::Status CheckGroupIndex();
-  void ChooseType();
+  void ChooseType(bool keep_fp8);
 
   void ReadCodes(Tile& tile) const;
   void ReadScales(Tile& tile) const;
@@ -91,6 +94,7 @@ class HfQuantisedMatrix final : public WeightSource {
   [[nodiscard]] absl::Status MakeBlocks(const Tile& tile, int64_t row, uint8_t* out) const;
   [[nodiscard]] absl::Status MakeFloats(const Tile& tile, int64_t row, float* numbers,
                                         uint8_t* out) const;
+  [[nodiscard]] absl::Status MakeFp8(const Tile& tile, int64_t row, uint8_t* out) const;
   [[nodiscard]] int32_t middle() const { return 1 << (scheme_.bits - 1); }
   [[nodiscard]] absl::Status Bad(const HfPart& part, std::string_view message) const;
   [[nodiscard]] absl::Status BadRow(int64_t row, std::string_view message) const;

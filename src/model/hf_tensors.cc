@@ -153,7 +153,7 @@ class Namer {
   }
 
   // After all tensors: the quantised layers that were among them.
-  absl::Status AddQuantised(HfTensors& out) {
+  absl::Status AddQuantised(bool keep_fp8, HfTensors& out) {
     ASSIGN_OR_RETURN(const auto* layers, quantised_.All());
     for (const auto& [stem, parts] : *layers) {
       const SafetensorsFile& file = *parts.codes.file;
@@ -165,7 +165,7 @@ class Namer {
                         file.name(), QuoteForMessage(parts.codes.tensor->name)));
       }
       ASSIGN_OR_RETURN(auto matrix,
-                       HfQuantisedMatrix::Create(parts, config_.quantisation->schemes));
+                       HfQuantisedMatrix::Create(parts, config_.quantisation->schemes, keep_fp8));
       ModelTensor named{.name = out.names.emplace_back(*std::move(name)),
                         .dtype = matrix->dtype(),
                         .num_dims = matrix->rows() == 1 ? 1 : 2,
@@ -285,7 +285,7 @@ class Namer {
 }  // namespace
 
 absl::StatusOr<HfTensors> NameHfTensors(const HfConfig& config, const std::string& folder,
-                                        std::span<const SafetensorsFile> files) {
+                                        std::span<const SafetensorsFile> files, bool keep_fp8) {
   HfTensors out;
   out.table.source = folder;
   Namer namer(config, files);
@@ -294,7 +294,7 @@ absl::StatusOr<HfTensors> NameHfTensors(const HfConfig& config, const std::strin
       RETURN_IF_ERROR(namer.Add(file, tensor, out));
     }
   }
-  RETURN_IF_ERROR(namer.AddQuantised(out));
+  RETURN_IF_ERROR(namer.AddQuantised(keep_fp8, out));
   std::vector<ModelTensor>& tensors = out.table.tensors;
   std::ranges::sort(tensors, {}, &ModelTensor::name);
   const auto twin = std::ranges::adjacent_find(tensors, {}, &ModelTensor::name);

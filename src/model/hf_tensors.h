@@ -25,11 +25,12 @@ struct HfTensors {
 };
 
 // Renames, turns every vector into F32 (adding 1 to norms where the family asks for it) and takes
-// experts that are stored together apart. `files` outlive the result. Errors: InvalidArgument for a
+// experts that are stored together apart. `files` outlive the result. keep_fp8: see
+// HfQuantisedMatrix. Errors: InvalidArgument for a
 // tensor without a place in the architecture, a name that stands in two files, or an untied head
 // that is missing; those of HfQuantisedMatrix::Create; Unimplemented for an element type that is
 // not F32, F16 or BF16, and for anything quantised that is no linear layer.
 absl::StatusOr<HfTensors> NameHfTensors(const HfConfig& config, const std::string& folder,
-                                        std::span<const SafetensorsFile> files);
+                                        std::span<const SafetensorsFile> files, bool keep_fp8);
 
 }  // namespace sluice

@@ -58,12 +58,12 @@ absl::StatusOr<ModelFile> OpenGgufEncoder(std::unique_ptr<GgufFile> gguf) {
   return model;
 }
 
-absl::StatusOr<ModelFile> OpenFolder(const std::string& path) {
+absl::StatusOr<ModelFile> OpenFolder(const std::string& path, bool keep_fp8) {
   const std::string config = (std::filesystem::path(path) / "config.json").string();
   ASSIGN_OR_RETURN(const HfJson json, HfJson::Open(config, HfFolder::kMaxConfigBytes));
   if (IsBertFolder(json.root())) return OpenBert(path);
   ModelFile model;
-  ASSIGN_OR_RETURN(model.folder, HfFolder::Open(path));
+  ASSIGN_OR_RETURN(model.folder, HfFolder::Open(path, keep_fp8));
   model.config = model.folder->config().config;
   ASSIGN_OR_RETURN(model.weights, FindWeights(model.folder->tensors(), model.config));
   ASSIGN_OR_RETURN(model.info, model.folder->ReadInfo());
@@ -72,9 +72,9 @@ absl::StatusOr<ModelFile> OpenFolder(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path) {
+absl::StatusOr<ModelFile> ModelFile::Open(const std::string& path, bool keep_fp8) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return OpenFolder(path);
+  if (std::filesystem::is_directory(path, error)) return OpenFolder(path, keep_fp8);
   ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> gguf, GgufFile::Open(path));
   return FromGguf(std::move(gguf));
 }

@@ -52,11 +52,11 @@ struct ModelFile {
     gguf != nullptr ? gguf->ReleasePages(weight) : folder->ReleasePages(weight);
   }
 
-  // path: a GGUF file or a Hugging Face folder. Errors: those of GgufFile::Open and HfFolder::Open;
-  // InvalidArgument for keys or tensors that are missing, of the wrong type or shape, or beyond a
-  // limit; Unimplemented for an architecture that is not supported, with the list of those that
-  // are.
-  static absl::StatusOr<ModelFile> Open(const std::string& path);
+  // path: a GGUF file or a Hugging Face folder; keep_fp8: see HfFolder::Open. Errors: those of
+  // GgufFile::Open and HfFolder::Open; InvalidArgument for keys or tensors that are missing, of the
+  // wrong type or shape, or beyond a limit; Unimplemented for an architecture that is not
+  // supported, with the list of those that are.
+  static absl::StatusOr<ModelFile> Open(const std::string& path, bool keep_fp8 = false);
   static absl::StatusOr<ModelFile> FromGguf(std::unique_ptr<GgufFile> gguf);
 };
 

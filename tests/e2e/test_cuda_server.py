@@ -37,7 +37,7 @@ def test_it_answers_as_the_cpu_backend_does(start, emulated):
     server = start("--backend", "cuda", "--deterministic", "--kv-cache-mib", "8", "--max-rows", "4")
     version = version_of(server)
     assert version["backend"] == "cuda" and version["backend_reason"] == "backend is cuda"
-    assert version["isa"].endswith("sm_90 deterministic")
+    assert version["isa"].endswith("sm_90 fp8 w8a8 deterministic")
     text = complete(server, prompt, tokens)
     server.stop()
     cpu = start("--backend", "cpu")

@@ -96,11 +96,17 @@ double Element(const WeightView& weight, int64_t row, int64_t col) {
     case DType::kQ5K:
     case DType::kQ6K:
       return SuperBlockElement(weight.dtype, block, i);
+    case DType::kFp8:
+    case DType::kFp8A8: {
+      float scale = 0;
+      std::memcpy(&scale, block, sizeof(scale));
+      return scale * E4m3ToDouble(block[4 + i]);
+    }
   }
   return 0;
 }
 
-enum class Activations { kAsTheyAre, kInt8, kMagnitude };
+enum class Activations { kAsTheyAre, kInt8, kFp8, kMagnitude };
 
 std::vector<double> MatMulOver(const Tensor& x, std::span<const WeightView> parts,
                                const Tensor& residual, Activations activations) {
@@ -111,8 +117,9 @@ std::vector<double> MatMulOver(const Tensor& x, std::span<const WeightView> part
   std::vector<std::vector<double>> inputs;
   for (int32_t r = 0; r < x.rows; ++r) {
     const std::span<const float> row(x.row(r), static_cast<size_t>(x.cols));
-    inputs.push_back(activations == Activations::kInt8
-                         ? RoundToInt8(row)
+    inputs.push_back(activations == Activations::kInt8 ? RoundToInt8(row)
+                     : activations == Activations::kFp8
+                         ? RoundToFp8(row)
                          : std::vector<double>(row.begin(), row.end()));
   }
   int64_t column = 0;
@@ -192,6 +199,32 @@ std::vector<double> RoundToInt8(std::span<const float> x) {
   return rounded;
 }
 
+double E4m3ToDouble(uint8_t code) {
+  const int exponent = code >> 3 & 15, fraction = code & 7;
+  const double sign = code < 128 ? 1 : -1;
+  if (exponent == 15 && fraction == 7) return std::numeric_limits<double>::quiet_NaN();
+  if (exponent == 0) return sign * std::ldexp(fraction, -9);
+  return sign * std::ldexp(8 + fraction, exponent - 10);
+}
+
+std::vector<double> RoundToFp8(std::span<const float> x) {
+  float amax = 0;
+  for (const float value : x) amax = std::max(amax, std::abs(value));
+  const float factor = amax > 0 ? 448 / amax : 1, scale = amax > 0 ? amax / 448 : 1;
+  std::vector<double> rounded;
+  for (const float value : x) {
+    const float scaled = value * factor;
+    uint8_t nearest = 0;  // of all numbers; of two as near the one whose last digit is 0
+    for (uint8_t code = 1; code < 127; ++code) {
+      const double now = std::abs(E4m3ToDouble(code) - std::abs(scaled));
+      const double best = std::abs(E4m3ToDouble(nearest) - std::abs(scaled));
+      if (now < best || (now == best && code % 2 == 0)) nearest = code;
+    }
+    rounded.push_back(std::copysign(E4m3ToDouble(nearest), scaled) * scale);
+  }
+  return rounded;
+}
+
 std::vector<double> MatMul(const Tensor& x, std::span<const WeightView> parts,
                            const Tensor& residual) {
   return MatMulOver(x, parts, residual, Activations::kAsTheyAre);
@@ -200,6 +233,11 @@ std::vector<double> MatMul(const Tensor& x, std::span<const WeightView> parts,
 std::vector<double> MatMulInt8(const Tensor& x, std::span<const WeightView> parts,
                                const Tensor& residual) {
   return MatMulOver(x, parts, residual, Activations::kInt8);
+}
+
+std::vector<double> MatMulFp8(const Tensor& x, std::span<const WeightView> parts,
+                              const Tensor& residual) {
+  return MatMulOver(x, parts, residual, Activations::kFp8);
 }
 
 std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView> parts,

@@ -18,12 +18,19 @@ float HalfToFloat(uint16_t half);
 float BFloat16ToFloat(uint16_t bits);
 uint16_t FloatToHalf(float value);
 
+// The value of an e4m3 number, exactly; 0x7f and 0xff are NaN.
+double E4m3ToDouble(uint8_t code);
+
 // The weights as the file format defines them, exact. [rows * cols]
 std::vector<double> Dequantize(const WeightView& weight);
 
 // One row of activations as the quantised linear ops see them: for each 32 values one f32 scale
 // amax/127 and int8 values rounded to nearest even. `x` holds a multiple of 32 values.
 std::vector<double> RoundToInt8(std::span<const float> x);
+
+// One row as products of e4m3 see it: one f32 scale amax/448, numbers to the nearest e4m3, ties to
+// even.
+std::vector<double> RoundToFp8(std::span<const float> x);
 
 // out[r,n] = sum_k W[n,k] x[r,k] (+ residual[r,n] if residual.data): [rows, N] with the parts'
 // outputs one after the other. The activations are taken as they are.
@@ -33,6 +40,9 @@ std::vector<double> MatMul(const Tensor& x, std::span<const WeightView> parts,
 // rounding only.
 std::vector<double> MatMulInt8(const Tensor& x, std::span<const WeightView> parts,
                                const Tensor& residual = {});
+// The same over activations rounded by RoundToFp8.
+std::vector<double> MatMulFp8(const Tensor& x, std::span<const WeightView> parts,
+                              const Tensor& residual = {});
 // sum_k |W[n,k] x[r,k]| (+ |residual|): what the rounding error of an f32 dot product is
 // proportional to.
 std::vector<double> MatMulMagnitude(const Tensor& x, std::span<const WeightView> parts,

@@ -106,6 +106,45 @@ TEST(HfQuantised, ScalesOfActivationsAndOfTheCacheAreReadOver) {
   EXPECT_TRUE(Load(model, dir.path()).ok()) << Load(model, dir.path());
 }
 
+TEST(HfQuantised, ActivationsAreFp8WhereEverySchemeSaysSo) {
+  const auto inputs = [](const char* first, const char* second) {
+    TestHfFolder model = MakeTestHfFolder("LlamaForCausalLM");
+    constexpr const char* kGroup =
+        R"({{"weights":{{"num_bits":8,"type":"float","strategy":"channel"}},"input_activations":{}}})";
+    model.Set("quantization_config",
+              R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{)"
+              R"("group_0":)" +
+                  fmt::format(fmt::runtime(kGroup), first) + R"(,"group_1":)" +
+                  fmt::format(fmt::runtime(kGroup), second) + "}}");
+    const auto json = HfJson::Parse(model.config, "f");
+    const auto read = ReadHfQuantisation(json->root());
+    EXPECT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ((*read)->schemes[0].fp8_inputs, (*read)->schemes[1].fp8_inputs);
+    return (*read)->schemes[0].fp8_inputs;
+  };
+  constexpr const char* kFloats =
+      R"({"num_bits":8,"type":"float","strategy":"token","dynamic":true})";
+  EXPECT_TRUE(inputs(kFloats, kFloats));
+  EXPECT_FALSE(inputs(kFloats, "null"));
+  EXPECT_FALSE(inputs("null", "null"));
+  EXPECT_FALSE(inputs(R"({"num_bits":8,"type":"int"})", kFloats));
+}
+
+TEST(HfQuantised, AKeptCodeThatIsNoNumberIsRefused) {
+  TestHfFolder model = MakeTestHfFolder("LlamaForCausalLM");
+  QuantiseAsFp8(model);
+  model.tensors.Tensor(kUp + ".weight").data[70] = 0x7f;
+  const TemporaryFolder dir;
+  model.Write(dir.path());
+  const auto folder = HfFolder::Open(dir.path(), /*keep_fp8=*/true);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  const ModelTensor* tensor = (*folder)->tensors().Find("blk.0.ffn_up.weight");
+  ASSERT_EQ(tensor->dtype, DType::kFp8A8);
+  std::vector<uint8_t> rows(static_cast<size_t>(tensor->num_bytes));
+  EXPECT_THAT(std::string(tensor->source->MakeRows(0, tensor->dims[1], rows.data()).message()),
+              HasSubstr("in row 2 holds a number that is not finite"));
+}
+
 struct Hostile {
   const char* name;
   Form form;

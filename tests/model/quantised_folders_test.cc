@@ -197,6 +197,33 @@ TEST_P(QuantisedFolders, EveryWeightIsTheOthersWithinTheBoundOfItsType) {
   }
 }
 
+// For a backend that takes FP8: codes and scales of the file, so every weight is the other's
+// product of them; scales of 48 x 48 are no such type's.
+TEST_P(QuantisedFolders, Fp8ThatIsKeptIsTheOthersToTheLastBit) {
+  const auto folder = HfFolder::Open(path_, /*keep_fp8=*/true);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  size_t kept = 0;
+  for (const Matrix& matrix : ReadSamples(path_ + "/samples.bin")) {
+    const ModelTensor* tensor = (*folder)->tensors().Find(matrix.name);
+    ASSERT_NE(tensor, nullptr);
+    if (!IsFp8(tensor->dtype)) continue;
+    ++kept;
+    EXPECT_EQ(tensor->dtype,
+              std::string_view(GetParam().name) == "fp8_tensor" ? DType::kFp8A8 : DType::kFp8);
+    WeightView view{tensor->dtype, tensor->dims[1], tensor->dims[0], nullptr, tensor->source};
+    std::vector<uint8_t> made(static_cast<size_t>(tensor->num_bytes));
+    ASSERT_TRUE(MakeRows(view, 0, view.rows, 2, made.data()).ok());
+    view = {view.dtype, view.rows, view.cols, made.data()};
+    std::vector<float> row(static_cast<size_t>(view.cols));
+    for (const Sample& sample : matrix.samples) {
+      DequantizeRow(view, sample.row, row.data());
+      ASSERT_EQ(row[sample.column], sample.weight) << sample.row << ", " << sample.column;
+    }
+  }
+  const std::string_view name = GetParam().name;
+  EXPECT_EQ(kept > 0, name.find("fp8") != name.npos ? name != "fp8_blocks" : name == "ct_mixed");
+}
+
 TEST_P(QuantisedFolders, RowsDoNotDependOnTheRangeOrTheThreads) {
   for (const ModelTensor& tensor : folder_->tensors().tensors) {
     if (tensor.source == nullptr) continue;

@@ -24,6 +24,14 @@ float FromBFloat16(const uint8_t* bytes) {
   return value;
 }
 
+// 1 sign, 4 exponent and 3 mantissa bits, bias 7.
+float FromFp8(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const double sign = code >= 128 ? -1 : 1;
+  if (exponent == 0) return static_cast<float>(sign * std::ldexp(mantissa, -9));
+  return static_cast<float>(sign * std::ldexp(8 + mantissa, exponent - 10));
+}
+
 // A block of 32: f16 scale, then (Q4_1) f16 minimum, then nibbles, low halves first.
 void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
   const float d = FromHalf(block);
@@ -56,6 +64,13 @@ void DequantizeRow(const WeightView& weight, int64_t row, float* out) {
       case DType::kBF16:
         out[i] = FromBFloat16(bytes);
         break;
+      case DType::kFp8:
+      case DType::kFp8A8: {
+        float scale = 0;
+        std::memcpy(&scale, bytes, 4);
+        for (int64_t k = 0; k < 32; ++k) out[i + k] = scale * FromFp8(bytes[4 + k]);
+        break;
+      }
       default:
         DequantizeBlock(weight.dtype, bytes, out + i);
     }

@@ -107,6 +107,15 @@ TEST(Number, FloatsNarrowAsTheToolkitsDo) {
   }
 }
 
+TEST(Number, FloatsNarrowToE4m3AsTheToolkitsDo) {
+  for (const float x : FloatsToNarrow()) {
+    const uint32_t wanted = __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3);
+    const uint32_t got = cuda::FloatToE4m3(x);
+    if ((wanted & 0x7f) == 0x7f && (got & 0x7f) == 0x7f) continue;
+    ASSERT_EQ(got, wanted) << std::hex << std::bit_cast<uint32_t>(x);
+  }
+}
+
 // Zeros, the smallest and largest of either kind, infinities, NaN, and small whole numbers.
 const std::vector<uint32_t>& SpecialHalves() {
   static const std::vector<uint32_t> halves = [] {
