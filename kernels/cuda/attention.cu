@@ -4,7 +4,7 @@
 // share a KV head) of one KV head and goes through its partitions, kTile positions at a time. Its 4
 // warps share the positions of the scores Q K^T, then the dimensions of the product P V; keys and
 // values come by asynchronous copies, one tile ahead. Rows of few query vectors may be cut by
-// partition; CombineKernel merges what the parts give, as a block merges its own.
+// partition: whichever block of a row ends last merges what all gave, as a block merges its own.
 // Bytes: an item reads its positions' keys and values once, 4 H for each position; a partial is
 // 4 (H + 2) a head. Bound by memory for decode, by matrix instructions for long rows.
 // Accumulation: f32. Scores: the order of the matrix instruction over H. In a partition, tiles
@@ -13,8 +13,7 @@
 // alone, so that chunks, splits and neighbours do not show.
 // Sources: arXiv:2309.06180 (pages), arXiv:2205.14135 and arXiv:2307.08691 (tiles, running
 // maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
-#include <cmath>
-
+#include "kernels/cuda/attention_merge.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix.h"
@@ -25,8 +24,7 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * 32;
-constexpr int32_t kMaxGroup = 16;   // heads of one KV head that a block takes
-constexpr float kNone = -INFINITY;  // the maximum where nothing is seen
+constexpr int32_t kMaxGroup = 16;  // heads of one KV head that a block takes
 
 // kDim: of a head, rounded up; kMTiles: of 16 query vectors.
 template <int kDim, int kMTiles>
@@ -65,14 +63,6 @@ SLUICE_DEVICE void Clear(State<kDim, kMTiles>& state) {
   }
 }
 
-// What an earlier sum is multiplied by when the maximum grows from `from` to `to`.
-SLUICE_DEVICE float Decay(float from, float to) { return from == kNone ? 0.0F : Exp(from - to); }
-
-// One element of a merge; the same in a block and in CombineKernel.
-SLUICE_DEVICE float Merge(float earlier, float decay, float later, float share) {
-  return Fma(earlier, decay, later * share);
-}
-
 template <int kDim, int kMTiles>
 SLUICE_DEVICE void MergeInto(State<kDim, kMTiles>& total, const State<kDim, kMTiles>& part) {
   SLUICE_UNROLL
@@ -104,7 +94,7 @@ struct Block {
   uint16_t* weights;
   float* tops;  // [kWarps][kVectors]
 
-  SLUICE_DEVICE bool is_split() const { return item.row_partitions > 0; }
+  SLUICE_DEVICE bool is_split() const { return item.num_parts > 0; }
   SLUICE_DEVICE uint16_t* keys(int stage) const { return kv + stage * S::kStage; }
   SLUICE_DEVICE uint16_t* values(int stage) const { return keys(stage) + S::kTile * S::kRow; }
 };
@@ -315,8 +305,7 @@ SLUICE_DEVICE void WritePartial(const AttentionArgs& args, const Block<kDim, kMT
   const int32_t head_dim = args.kv.head_dim;
   ForElements<kDim, kMTiles>(
       args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
-        const int64_t partial = block.item.partial + token * block.item.row_partitions + partition;
-        float* to = args.partials + (partial * args.num_q_heads + head) * (head_dim + 2);
+        float* to = PartialOf(args, block.item, token, partition, head);
         to[dimension] = part.values[m][d][i];
         if (dimension != 0) return;
         to[head_dim] = part.top[m][i / 2];
@@ -324,23 +313,12 @@ SLUICE_DEVICE void WritePartial(const AttentionArgs& args, const Block<kDim, kMT
       });
 }
 
-SLUICE_DEVICE void WriteElement(const AttentionArgs& args, int32_t token, int32_t head,
-                                int32_t dimension, float values, float weight) {
-  const int32_t column = head * args.kv.head_dim + dimension;
-  const float y = weight > 0 ? Divide(values, weight) : 0.0F;
-  RowOf(args.out, token)[column] = y;
-  if (args.halves.data == nullptr) return;
-  // Values were f16, and this is their mean: no power of two is needed.
-  args.halves.data[int64_t{token} * args.halves.columns + HalvesIndex(column)] = FloatToHalf(y);
-  if (column == 0) args.halves.scale[token] = 1;
-}
-
 template <int kDim, int kMTiles>
 SLUICE_KERNEL(kThreads, 2)
 AttentionKernel(AttentionArgs args) {
   using S = Shape<kDim, kMTiles>;
   SLUICE_DYNAMIC_SHARED(shared);
-  if (static_cast<int32_t>(BlockIndex().x) >= args.plan.counts[0]) return;
+  if (static_cast<int32_t>(BlockIndex().x) >= args.plan.num_items[0]) return;
   Block<kDim, kMTiles> block;
   block.item = args.plan.items[BlockIndex().x];
   const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
@@ -405,27 +383,12 @@ AttentionKernel(AttentionArgs args) {
   }
   for (; partition < block.item.first_partition + block.item.num_partitions; ++partition)
     WritePartial<kDim, kMTiles>(args, block, partition, part);
-}
-
-// A block a head of a split token, a thread every 128th dimension.
-SLUICE_KERNEL(kThreads) CombineKernel(AttentionArgs args) {
-  if (static_cast<int32_t>(BlockIndex().x) >= args.plan.counts[1]) return;
-  const SplitToken split = args.plan.split[BlockIndex().x];
-  const auto head = static_cast<int32_t>(BlockIndex().y);
-  const int32_t head_dim = args.kv.head_dim;
-  const int64_t stride = int64_t{args.num_q_heads} * (head_dim + 2);
-  const float* first = args.partials + split.first_partial * stride + head * (head_dim + 2);
-  for (auto d = static_cast<int32_t>(ThreadIndex().x); d < head_dim; d += kThreads) {
-    float top = kNone, weight = 0, values = 0;
-    for (int32_t p = 0; p < split.num_partials; ++p) {
-      const float* part = first + p * stride;
-      const float next = Larger(top, part[head_dim]);
-      const float decay = Decay(top, next), share = Decay(part[head_dim], next);
-      top = next;
-      weight = Merge(weight, decay, part[head_dim + 1], share);
-      values = Merge(values, decay, part[d], share);
-    }
-    WriteElement(args, split.token, head, d, values, weight);
+  if (!EndsLast(args, block.item)) return;
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < block.num_vectors * args.kv.head_dim;
+       i += kThreads) {
+    const int32_t v = i / args.kv.head_dim;
+    MergePartials(args, block.item, v / block.group, block.first_head + v % block.group,
+                  i % args.kv.head_dim);
   }
 }
 
@@ -441,15 +404,6 @@ cudaError_t LaunchShaped(const AttentionArgs& args, cudaStream_t stream) {
                 stream, args);
 }
 
-cudaError_t LaunchItems(const AttentionArgs& args, cudaStream_t stream) {
-  const bool many = args.plan.long_rows;
-  if (args.kv.head_dim <= 64)
-    return many ? LaunchShaped<64, 4>(args, stream) : LaunchShaped<64, 1>(args, stream);
-  if (args.kv.head_dim <= 128)
-    return many ? LaunchShaped<128, 4>(args, stream) : LaunchShaped<128, 1>(args, stream);
-  return many ? LaunchShaped<256, 2>(args, stream) : LaunchShaped<256, 1>(args, stream);
-}
-
 }  // namespace
 
 int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim) {
@@ -458,13 +412,12 @@ int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim) {
 }
 
 cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream) {
-  const cudaError_t error = LaunchItems(args, stream);
-  if (error != cudaSuccess || args.plan.max_split == 0) return error;
-  return Launch("combine_partitions", &CombineKernel,
-                {.grid_x = static_cast<uint32_t>(args.plan.max_split),
-                 .grid_y = static_cast<uint32_t>(args.num_q_heads),
-                 .threads = kThreads},
-                stream, args);
+  const bool many = args.plan.long_rows;
+  if (args.kv.head_dim <= 64)
+    return many ? LaunchShaped<64, 4>(args, stream) : LaunchShaped<64, 1>(args, stream);
+  if (args.kv.head_dim <= 128)
+    return many ? LaunchShaped<128, 4>(args, stream) : LaunchShaped<128, 1>(args, stream);
+  return many ? LaunchShaped<256, 2>(args, stream) : LaunchShaped<256, 1>(args, stream);
 }
 
 }  // namespace sluice::cuda

@@ -23,9 +23,8 @@ Range PartitionsOf(const BatchView& batch, int32_t row, int32_t window) {
 void PlanAttention(const BatchView& batch, const AttentionShape& shape, int32_t multiprocessors,
                    AttentionPlan& plan) {
   plan.items.clear();
-  plan.split.clear();
   plan.long_rows = false;
-  plan.num_partials = 0;
+  plan.num_partials = plan.num_counters = 0;
   const int32_t group = shape.num_q_heads / shape.num_kv_heads;
   const int32_t few = MaxItemTokens(false, group, shape.head_dim);
   int64_t partitions = 0;
@@ -46,16 +45,27 @@ void PlanAttention(const BatchView& batch, const AttentionShape& shape, int32_t 
                        (plan.num_partials == 0 || plan.num_partials + partials <= kMaxPartials);
     if (!split) {
       for (int32_t t = begin; t < end; t += most) {
-        plan.items.push_back({r, t, std::min(most, end - t), range.begin, count, -1, 0});
+        plan.items.push_back({.row = r,
+                              .first_token = t,
+                              .num_tokens = std::min(most, end - t),
+                              .first_partition = range.begin,
+                              .num_partitions = count});
       }
       continue;
     }
-    // A partial's index counts partitions from 0.
-    const int32_t base = plan.num_partials - range.begin;
-    for (int32_t p = range.begin; p < range.end; p += each)
-      plan.items.push_back({r, begin, end - begin, p, std::min(each, range.end - p), base, count});
-    for (int32_t t = begin; t < end; ++t)
-      plan.split.push_back({t, plan.num_partials + (t - begin) * count, count});
+    for (int32_t p = range.begin; p < range.end; p += each) {
+      plan.items.push_back({.row = r,
+                            .first_token = begin,
+                            .num_tokens = end - begin,
+                            .first_partition = p,
+                            .num_partitions = std::min(each, range.end - p),
+                            .row_first_partition = range.begin,
+                            .row_partitions = count,
+                            .partial = plan.num_partials,
+                            .num_parts = (count + each - 1) / each,
+                            .counter = plan.num_counters});
+    }
+    ++plan.num_counters;
     plan.num_partials += partials;
   }
 }

@@ -18,9 +18,8 @@ struct AttentionShape {
 
 struct AttentionPlan {
   std::vector<AttentionItem> items;
-  std::vector<SplitToken> split;
   bool long_rows = false;
-  int32_t num_partials = 0;
+  int32_t num_partials = 0, num_counters = 0;
 };
 
 // No plan has more partials than this, or for a longest row alone.

@@ -289,6 +289,7 @@ void CudaBackend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams
                      .params = params,
                      .kv = kv,
                      .partials = partials_.data(),
+                     .ended = ended_.data(),
                      .out = out,
                      .halves = {}};
   Wrote(out);

@@ -188,6 +188,7 @@ class CudaBackend final : public Ops {
   void DropGraphs();
   // Grows what the stream may still be reading.
   bool GrowUpdates(int64_t bytes);
+  absl::Status ReserveCounters(int64_t count);
   void PlanShape(ShapePlan& shape, const BatchView& batch);
   const AttentionPlanView& PlanOf(const AttentionShape& shape);
   void RecordDone();
@@ -249,16 +250,17 @@ class CudaBackend final : public Ops {
 
   Mode mode_ = Mode::kPlain;
   int32_t bucket_ = 0;  // rows that launches of this step are made for; 0: those it has
-  // By what its launches hold: the bucket, then the most items and split tokens of each kind of
-  // attention, on which the places of the plans depend, too.
+  // By what its launches hold: the bucket, then the most items of each kind of attention, on which
+  // the places of the plans depend, too.
   std::map<std::vector<int32_t>, Graph> graphs_;
   std::vector<int32_t> graph_key_;
 
   std::vector<std::unique_ptr<ShapePlan>> shapes_;
-  DeviceBlock<uint8_t> attention_memory_;  // items and split tokens of all shapes
+  DeviceBlock<uint8_t> attention_memory_;  // items of all shapes
   int64_t attention_used_ = 0;
   bool plans_moved_ = false;  // in this step
   DeviceBlock<float> partials_;
+  DeviceBlock<uint32_t> ended_;  // counters of blocks that have ended
 
   DeviceBlock<uint16_t> halves_memory_;
   DeviceBlock<float> halves_scale_;

@@ -221,10 +221,7 @@ void CudaBackend::ChooseMode(const BatchView& batch) {
   if (bucket > slots_.max_rows || bucket > max_tokens_) return;
   bucket_ = bucket;
   graph_key_ = {bucket};
-  for (const auto& shape : shapes_) {
-    graph_key_.push_back(shape->view.max_items);
-    graph_key_.push_back(shape->view.max_split);
-  }
+  for (const auto& shape : shapes_) graph_key_.push_back(shape->view.max_items);
   const auto graph = graphs_.find(graph_key_);
   if (graph != graphs_.end()) {
     LaunchGraph(graph->second.exec);
@@ -257,6 +254,15 @@ void CudaBackend::EndCapture() {
   graphs_.emplace(graph_key_, made);
 }
 
+// Every launch leaves them at zero.
+absl::Status CudaBackend::ReserveCounters(int64_t count) {
+  if (count <= ended_.size()) return absl::OkStatus();
+  RETURN_IF_ERROR(Grow(ended_, count));
+  return ToStatus(
+      cudaMemsetAsync(ended_.data(), 0, static_cast<size_t>(ended_.size()) * 4, stream_),
+      "clearing a step's memory");
+}
+
 void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
   PlanAttention(batch, shape.shape, device_.multiprocessors, shape.plan);
   const AttentionPlan& plan = shape.plan;
@@ -264,14 +270,13 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
   const bool single = batch.num_tokens == batch.num_rows;
   const int32_t max_items =
       single ? PowerOfTwo(plan.items.size()) : static_cast<int32_t>(plan.items.size());
-  const int32_t max_split =
-      single ? PowerOfTwo(plan.split.size()) : static_cast<int32_t>(plan.split.size());
   const int64_t partial_floats =
       int64_t{plan.num_partials} * shape.shape.num_q_heads * (shape.shape.head_dim + 2);
   const int64_t items_bytes = Aligned(max_items * static_cast<int64_t>(sizeof(AttentionItem)));
-  const int64_t split_bytes = Aligned(max_split * static_cast<int64_t>(sizeof(SplitToken)));
-  const int64_t bytes = kAlign + items_bytes + split_bytes;
-  if (attention_used_ + bytes > attention_memory_.size() || partial_floats > partials_.size()) {
+  const int64_t counters = int64_t{plan.num_counters} * shape.shape.num_q_heads;
+  const int64_t bytes = kAlign + items_bytes;
+  if (attention_used_ + bytes > attention_memory_.size() || partial_floats > partials_.size() ||
+      counters > ended_.size()) {
     // Grows, and every shape's place changes, now and again in the next step, which begins anew:
     // their lists are made again, and this step is no graph's.
     plans_moved_ = true;
@@ -279,6 +284,7 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
     DropGraphs();
     absl::Status status = Grow(attention_memory_, 2 * (attention_used_ + bytes) + (1 << 16));
     if (status.ok()) status = Grow(partials_, partial_floats);
+    if (status.ok()) status = ReserveCounters(counters);
     if (!status.ok()) return Fail(std::move(status));
     attention_used_ = 0;
     for (const auto& other : shapes_) {
@@ -287,18 +293,13 @@ void CudaBackend::PlanShape(ShapePlan& shape, const BatchView& batch) {
   }
   uint8_t* at = attention_memory_.data() + attention_used_;
   attention_used_ += bytes;
-  const int32_t counts[4] = {static_cast<int32_t>(plan.items.size()),
-                             static_cast<int32_t>(plan.split.size()), 0, 0};
+  const int32_t counts[4] = {static_cast<int32_t>(plan.items.size()), 0, 0, 0};
   UploadTo(at, counts, sizeof counts);
   UploadTo(at + kAlign, plan.items.data(),
            static_cast<int64_t>(plan.items.size() * sizeof(AttentionItem)));
-  UploadTo(at + kAlign + items_bytes, plan.split.data(),
-           static_cast<int64_t>(plan.split.size() * sizeof(SplitToken)));
   shape.view = {.items = reinterpret_cast<const AttentionItem*>(at + kAlign),
-                .split = reinterpret_cast<const SplitToken*>(at + kAlign + items_bytes),
-                .counts = reinterpret_cast<const int32_t*>(at),
+                .num_items = reinterpret_cast<const int32_t*>(at),
                 .max_items = max_items,
-                .max_split = max_split,
                 .long_rows = plan.long_rows};
   shape.valid = true;
 }

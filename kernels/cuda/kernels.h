@@ -148,22 +148,18 @@ inline constexpr int32_t kAttentionPartition = 256;
 struct AttentionItem {
   int32_t row, first_token, num_tokens;  // num_tokens * (Hq / Hkv) query vectors
   int32_t first_partition, num_partitions;
-  // Partition p of the item's i-th token gives partial `partial` + i * row_partitions + p, where p
-  // need not begin at 0 nor `partial` be positive. row_partitions == 0: what the partitions give is
-  // merged and goes straight to out.
-  int32_t partial, row_partitions;
+  // Of a row that is cut: its partitions [row_first_partition, + row_partitions) are dealt to
+  // num_parts items, partition p of the i-th token gives partial `partial` + i * row_partitions + p
+  // - row_first_partition, and the blocks that have ended are counted in counter `counter`.
+  // num_parts == 0: what the partitions give is merged and goes straight to out.
+  int32_t row_first_partition, row_partitions, partial, num_parts, counter;
 };
-// A token whose partials [first_partial, first_partial + num_partials) are to be merged.
-struct SplitToken {
-  int32_t token, first_partial, num_partials;
-};
-// Of a step, for one kind of layer. The counts are in device memory so that a captured launch
-// serves steps with other counts up to the most.
+// Of a step, for one kind of layer. The count is in device memory so that a captured launch serves
+// steps with other counts up to the most.
 struct AttentionPlanView {
   const AttentionItem* items;
-  const SplitToken* split;
-  const int32_t* counts;  // items, split tokens
-  int32_t max_items, max_split;
+  const int32_t* num_items;
+  int32_t max_items;
   bool long_rows;  // some item has more than 16 query vectors
 };
 struct AttentionArgs {
@@ -174,12 +170,12 @@ struct AttentionArgs {
   AttentionParams params;
   KvLayer kv;
   float* partials;  // [partial][Hq][head_dim + 2]: weighted values, maximum, sum of weights
+  uint32_t* ended;  // [counter][Hq] zero, and zero again when the launch ends
   Tensor out;
   Halves halves;  // of out; data may be null
 };
 // Tokens that an item may have.
 [[nodiscard]] int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim);
-// max_split > 0 takes a second launch, which merges.
 cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream);
 
 // --- linear.cu ---

@@ -58,6 +58,7 @@ void Order::Join(const std::vector<uint32_t>& threads) {
 
 void Order::Fence(uint32_t thread) {
   Thread& t = threads_[thread];
+  See(t, std::exchange(t.learnt, {}));
   auto fence = std::make_shared<Clock>(*t.clock);
   fence->seen[thread] = t.fenced = t.now;
   t.fence = std::move(fence);
@@ -67,28 +68,31 @@ void Order::Fence(uint32_t thread) {
 void Order::Atomic(uint32_t thread, uintptr_t address) {
   Thread& t = threads_[thread];
   const auto known = published_.find(address);
-  if (known != published_.end()) Learn(t, known->second);
+  if (known != published_.end()) {
+    for (const auto& [block, times] : known->second) Raise(t.learnt[block], times);
+  }
   if (t.fence == nullptr) return;
   Publish(thread, known == published_.end() ? published_[address] : known->second);
   Tick(t);
 }
 
-void Order::Learn(Thread& thread, const BlockTimes& published) {
+void Order::See(Thread& thread, const BlockTimes& learnt) {
+  if (learnt.empty()) return;
   const auto own = static_cast<uint32_t>(block_begins_.size() - 1);
-  auto learnt = std::make_shared<Clock>(*thread.clock);
+  auto clock = std::make_shared<Clock>(*thread.clock);
   auto others = std::make_shared<BlockTimes>();
-  for (const auto& [block, times] : published) {
+  for (const auto& [block, times] : learnt) {
     if (block == own) {
-      Raise(learnt->seen, times);
+      Raise(clock->seen, times);
     } else {
       others->emplace(block, times);
     }
   }
   if (!others->empty()) {
-    learnt->other_blocks =
-        Both<BlockTimes>(learnt->other_blocks, std::shared_ptr<const BlockTimes>(others));
+    clock->other_blocks =
+        Both<BlockTimes>(clock->other_blocks, std::shared_ptr<const BlockTimes>(others));
   }
-  thread.clock = std::move(learnt);
+  thread.clock = std::move(clock);
 }
 
 void Order::Publish(uint32_t thread, BlockTimes& published) const {

@@ -6,11 +6,12 @@
 // known to others; and it has seen of every thread of its block the time up to which that one's
 // accesses come before its own. Shuffles, votes and matrix instructions order nothing.
 //
-// Between blocks: what a thread has done or seen before its fence is known to whoever touches the
-// same address atomically after its next atomic operation there, and so is what other threads did
-// before fences of their own and it has seen since. No fence is asked for on the reading side: this
-// is the pattern of the CUDA programming guide's example of a last block ("Memory Fence
-// Functions").
+// Between blocks: what a thread has done or seen before its fence, and what other threads did
+// before fences of their own and it has seen since, is known to whoever touches the same address
+// atomically after its next atomic operation there, and makes a fence after that: without it, a
+// card may read what its cache held before. This is the pattern of the CUDA programming guide's
+// example of a last block ("Memory Fence Functions") with the fence on the reading side that the
+// PTX ISA asks for ("Memory Consistency Model", release and acquire patterns).
 #pragma once
 
 #include <cstdint>
@@ -55,10 +56,11 @@ class Order {
     std::shared_ptr<const Clock> clock;
     Time fenced = 0;                     // what it did up to then is before a fence of its own
     std::shared_ptr<const Clock> fence;  // the clock at its last fence, itself included
+    BlockTimes learnt;                   // by atomic operations since; seen from the next fence on
   };
 
   void Tick(Thread& thread);
-  void Learn(Thread& thread, const BlockTimes& published);
+  void See(Thread& thread, const BlockTimes& learnt);
   void Publish(uint32_t thread, BlockTimes& published) const;
 
   Time now_;

@@ -1,6 +1,7 @@
 // Attention over a paged cache. Keys are codes of their positions and queries ask for one of them,
 // so that all weight goes to one value, which must come out exactly; or queries are zero, and what
 // comes out is the mean of what may be seen, no more and no less. What nobody may see is NaN.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -124,9 +125,10 @@ Attended Attend(const Step& step, const Case& c, bool ask) {
   AttentionPlan plan;
   PlanAttention(step.view, {c.q_heads, c.kv_heads, c.head_dim, c.window}, c.multiprocessors, plan);
   const DeviceArray<AttentionItem> items(plan.items);
-  const DeviceArray<SplitToken> split(plan.split.empty() ? std::vector<SplitToken>(1) : plan.split);
-  const DeviceArray<int32_t> counts(std::vector<int32_t>{static_cast<int32_t>(plan.items.size()),
-                                                         static_cast<int32_t>(plan.split.size())});
+  const DeviceArray<int32_t> num_items(
+      std::vector<int32_t>{static_cast<int32_t>(plan.items.size())});
+  const DeviceArray<uint32_t> ended(
+      std::vector<uint32_t>(size_t(plan.num_counters + 1) * c.q_heads));
   const DeviceArray<float> partials(size_t(plan.num_partials + 1) * c.q_heads * (c.head_dim + 2));
   const DeviceTensor out(tokens, columns);
   const DeviceHalves halves(tokens, columns);
@@ -134,18 +136,23 @@ Attended Attend(const Step& step, const Case& c, bool ask) {
   EXPECT_EQ(cudaMemset(halves.halves().data, 0, size_t(tokens) * HalvesColumns(columns) * 2),
             cudaSuccess);
   AttentionArgs args{.batch = step.batch,
-                     .plan = {items.data(), split.data(), counts.data(),
-                              static_cast<int32_t>(plan.items.size()) + 2,
-                              static_cast<int32_t>(plan.split.size()), plan.long_rows},
+                     .plan = {items.data(), num_items.data(),
+                              static_cast<int32_t>(plan.items.size()) + 2, plan.long_rows},
                      .q = q.tensor(),
                      .num_q_heads = c.q_heads,
                      .params = {.scale = 1, .window = c.window},
                      .kv = {cache.data(), step.num_blocks, kBlockTokens, c.kv_heads, c.head_dim},
                      .partials = partials.data(),
+                     .ended = ended.data(),
                      .out = out.tensor(),
                      .halves = halves.halves()};
   EXPECT_EQ(Attention(args, nullptr), cudaSuccess);
-  return {out.Read(), halves.Read()};
+  Attended first{out.Read(), halves.Read()};
+  // The next launch finds the counters as this one did.
+  EXPECT_EQ(Attention(args, nullptr), cudaSuccess);
+  EXPECT_EQ(out.Read(), first.out);
+  EXPECT_THAT(ended.Read(), ::testing::Each(0));
+  return first;
 }
 
 TEST_P(AttentionKernels, AQueryThatAsksForAPositionGetsItsValue) {

@@ -256,9 +256,9 @@ void BlocksCount() {
     (void)cuda::AtomicAdd(arrays.counter, 1);
   }
 }
-// The last block adds up what all have written. kFence: 0 none, 1 of every thread, 2 of the one
-// that counts.
-template <int kFence>
+// The last block adds up what all have written. kFence: 0 none before the count, 1 of every thread,
+// 2 of the one that counts; kFencedAfter: of the one that has counted.
+template <int kFence, bool kFencedAfter = true>
 void LastBlockReadsAll() {
   SLUICE_SHARED(uint32_t, is_last, [1]);
   arrays.out[MineOfAll()] = 1;
@@ -267,12 +267,13 @@ void LastBlockReadsAll() {
   if (Mine() == 0) {
     if (kFence == 2) cuda::Fence();
     is_last[0] = cuda::AtomicAdd(arrays.counter, 1) == kBlocks - 1 ? 1 : 0;
+    if (kFencedAfter) cuda::Fence();
   }
   cuda::SyncBlock();
   if (is_last[0] == 0) return;
   for (uint32_t b = 0; b < kBlocks; ++b)
     arrays.out[MineOfAll()] += arrays.out[b * kThreads + Mine()];
-  if (Mine() == 0) arrays.counter[0] = 0;
+  if (Mine() == 0) (void)cuda::AtomicAdd(arrays.counter, 0U - kBlocks);
 }
 template <bool kBroken>
 void LastBlockFencedByAll() {
@@ -283,12 +284,19 @@ void LastBlockFencedByOne() {
   LastBlockReadsAll<kBroken ? 0 : 2>();
 }
 template <bool kBroken>
+void LastBlockReadsBehindAFence() {
+  LastBlockReadsAll<2, !kBroken>();
+}
+template <bool kBroken>
 void LastBlockCountsTooSoon() {
   SLUICE_SHARED(uint32_t, is_last, [1]);
   arrays.out[MineOfAll()] = 1;
   cuda::Fence();
   if (!kBroken) cuda::SyncBlock();
-  if (Mine() == 0) is_last[0] = cuda::AtomicAdd(arrays.counter, 1) == kBlocks - 1 ? 1 : 0;
+  if (Mine() == 0) {
+    is_last[0] = cuda::AtomicAdd(arrays.counter, 1) == kBlocks - 1 ? 1 : 0;
+    cuda::Fence();
+  }
   cuda::SyncBlock();
   if (is_last[0] == 0) return;
   for (uint32_t b = 0; b < kBlocks; ++b) arrays.in[Mine()] += arrays.out[b * kThreads + Mine()];

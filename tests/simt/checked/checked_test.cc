@@ -99,6 +99,7 @@ const Case kCases[] = {
     SLUICE_CASE(BlocksCount, kRace, "and a write by thread 0 of another block at"),
     SLUICE_CASE(LastBlockFencedByAll, kRace, "of another block at"),
     SLUICE_CASE(LastBlockFencedByOne, kRace, "of another block at"),
+    SLUICE_CASE(LastBlockReadsBehindAFence, kRace, "of another block at"),
     SLUICE_CASE(LastBlockCountsTooSoon, kRace, "of another block at"),
     SLUICE_CASE(ReadsACopyUnderWay, kCopy, "the target of the asynchronous copy that thread"),
     SLUICE_CASE(WaitsForTheWrongStage, kCopy, "the target of the asynchronous copy that thread"),
