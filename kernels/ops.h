@@ -48,9 +48,8 @@ class Ops {
   absl::StatusOr<Vector> LoadVector(const WeightView& weight) { return LoadVector({&weight, 1}); }
   // Zeroed memory of the backend, 64-byte aligned, freed with the Ops. Errors: ResourceExhausted.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
-  // Bytes of one KV block of one layer.
-  [[nodiscard]] virtual int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
-                                             int32_t head_dim) const = 0;
+  // Bytes of one KV block of such a layer; its data and num_blocks do not count.
+  [[nodiscard]] virtual int64_t KvBlockBytes(const KvLayer& kv) const = 0;
   // Slots [0, max_rows) for sampling over vocab_size logits. Once, before the first step.
   virtual absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) = 0;
 

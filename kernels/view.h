@@ -160,11 +160,20 @@ struct AttentionParams {
 // What stands for a whole sequence: the vector of its first or last token, or all tokens' mean.
 enum class Pooling : uint8_t { kFirst, kLast, kMean };
 
+// How keys and values are stored; fp8 is e4m3, and it and int8 have a scale for each head's keys,
+// or values, at a position.
+enum class KvType : uint8_t { kF16, kBf16, kFp8, kInt8 };
+inline constexpr std::string_view kKvTypeNames[] = {"f16", "bf16", "fp8", "int8"};
+[[nodiscard]] constexpr std::string_view KvTypeName(KvType type) {
+  return kKvTypeNames[static_cast<int>(type)];
+}
+
 // One layer's KV cache: num_blocks KV blocks of block_tokens positions. The layout inside a block
 // is the backend's.
 struct KvLayer {
   void* data = nullptr;
   int32_t num_blocks = 0, block_tokens = 0, num_kv_heads = 0, head_dim = 0;
+  KvType type = KvType::kF16;
 };
 
 // The step's plan as arrays (see src/step/batch_plan.h for their meaning); valid until Ops::Finish

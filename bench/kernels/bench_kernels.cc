@@ -270,7 +270,7 @@ void BenchAttentionOf(Ops& ops, const Peaks& peaks, int32_t rows, int32_t new_to
                       int32_t context) {
   const int32_t row_blocks = (context + kBlockTokens - 1) / kBlockTokens;
   KvLayer kv{nullptr, rows * row_blocks, kBlockTokens, kKvHeads, kHead};
-  const int64_t layer_bytes = ops.KvBlockBytes(kBlockTokens, kKvHeads, kHead) * kv.num_blocks;
+  const int64_t layer_bytes = ops.KvBlockBytes(kv) * kv.num_blocks;
   std::vector<void*> layers;
   for (int l = 0; l < kLayers; ++l) layers.push_back(Must(ops.Allocate(layer_bytes)));
   std::vector<int32_t> positions, row_begin = {0}, context_len, blocks, block_begin = {0}, outputs,

@@ -31,6 +31,7 @@ struct Config {
   int32_t threads = 0;           // kernel threads; 0: one a core
   int64_t kv_cache_mib = 0;  // 0: what the device, or a quarter of what the CPU has left; at most
                              // what max_rows can use
+  std::string kv_cache_dtype = "auto";  // auto | f16 | bf16 | fp8 | int8; auto: f16
   // Scheduler
   int32_t max_rows = 32;
   int32_t max_step_tokens = 512;

@@ -20,6 +20,10 @@ absl::Status CheckKv(const KvLayer& kv) {
     return absl::InvalidArgumentError(
         fmt::format("head_dim is {}; the CPU backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
   }
+  if (kv.type != KvType::kF16) {
+    return absl::InvalidArgumentError(
+        fmt::format("a KV cache of {}; the CPU backend has f16", KvTypeName(kv.type)));
+  }
   if (kv.block_tokens < 1 || kv.block_tokens % kKvSubBlock != 0) {
     return absl::InvalidArgumentError(
         fmt::format("a KV block holds {} tokens; the CPU backend needs a multiple of {}",
@@ -30,9 +34,9 @@ absl::Status CheckKv(const KvLayer& kv) {
 
 }  // namespace
 
-int64_t Backend::KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads, int32_t head_dim) const {
-  const int64_t sub_blocks = (int64_t{block_tokens} + kKvSubBlock - 1) / kKvSubBlock;
-  return sub_blocks * num_kv_heads * KvSubBlockSize(head_dim) *
+int64_t Backend::KvBlockBytes(const KvLayer& kv) const {
+  const int64_t sub_blocks = (int64_t{kv.block_tokens} + kKvSubBlock - 1) / kKvSubBlock;
+  return sub_blocks * kv.num_kv_heads * KvSubBlockSize(kv.head_dim) *
          static_cast<int64_t>(sizeof(uint16_t));
 }
 

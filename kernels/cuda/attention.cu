@@ -3,10 +3,11 @@
 // Work: a block takes an item (up to 16 or 64 query vectors: tokens of one row times the heads that
 // share a KV head) of one KV head and goes through its partitions, kTile positions at a time. Its 4
 // warps share the positions of the scores Q K^T, then the dimensions of the product P V; keys and
-// values come by asynchronous copies, one tile ahead. Rows of few query vectors may be cut by
-// partition: whichever block of a row ends last merges what all gave, as a block merges its own.
-// Bytes: an item reads its positions' keys and values once, 4 H for each position; a partial is
-// 4 (H + 2) a head. Bound by memory for decode, by matrix instructions for long rows.
+// values come by asynchronous copies, one tile ahead, of whatever type the cache has (kv_tile.h).
+// Rows of few query vectors may be cut by partition: whichever block of a row ends last merges what
+// all gave, as a block merges its own.
+// Bytes: an item reads its positions' keys and values once, 2 H codes a position and their scales;
+// a partial is 4 (H + 2) a head. Bound by memory for decode, by matrix instructions for long rows.
 // Accumulation: f32. Scores: the order of the matrix instruction over H. In a partition, tiles
 // ascending with a running maximum; weights rounded to f16, which both the sum of weights and the
 // weighted values take; partitions ascending. An element's order depends on H and the positions
@@ -15,6 +16,7 @@
 // maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
 #include "kernels/cuda/attention_merge.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/kv_tile.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/rows.h"
@@ -22,51 +24,36 @@
 namespace sluice::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * 32;
+constexpr int kWarps = kAttentionWarps, kThreads = kAttentionThreads;
 constexpr int32_t kMaxGroup = 16;  // heads of one KV head that a block takes
 
-// kDim: of a head, rounded up; kMTiles: of 16 query vectors.
-template <int kDim, int kMTiles>
-struct Shape {
-  static constexpr int kTile = kDim > 128 ? 32 : 64;  // positions
-  static constexpr int kVectors = kMTiles * 16;
-  static constexpr int kRow = kDim + 8;    // halves of a row of Q, K or V: 8 spread rows over banks
-  static constexpr int kPRow = kTile + 8;  // of a row of weights
-  static constexpr int kScoreTiles = kTile / kWarps / 8;  // of 8 positions, of a warp
-  static constexpr int kDimTiles = kDim / kWarps / 8;     // of 8 dimensions, of a warp
-  static constexpr int kStage = 2 * kTile * kRow;         // halves of a tile's K and V
-  static constexpr size_t kSharedBytes =
-      2 * (kVectors * kRow + 2 * kStage + kVectors * kPRow) + sizeof(float) * kWarps * kVectors;
-};
-
 // Sums of a lane's query vectors (rows g and g + 8 of each tile of 16) over some positions.
-template <int kDim, int kMTiles>
+template <class S>
 struct State {
-  float top[kMTiles][2];
-  float weight[kMTiles][4];  // columns of the sum of weights; all equal
-  float values[kMTiles][Shape<kDim, kMTiles>::kDimTiles][4];
+  float top[S::kMTiles][2];
+  float weight[S::kMTiles][4];  // columns of the sum of weights; all equal
+  float values[S::kMTiles][S::kDimTiles][4];
 };
 
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void Clear(State<kDim, kMTiles>& state) {
+template <class S>
+SLUICE_DEVICE void Clear(State<S>& state) {
   SLUICE_UNROLL
-  for (int m = 0; m < kMTiles; ++m) {
+  for (int m = 0; m < S::kMTiles; ++m) {
     state.top[m][0] = state.top[m][1] = kNone;
     SLUICE_UNROLL
     for (int i = 0; i < 4; ++i) state.weight[m][i] = 0;
     SLUICE_UNROLL
-    for (int d = 0; d < Shape<kDim, kMTiles>::kDimTiles; ++d) {
+    for (int d = 0; d < S::kDimTiles; ++d) {
       SLUICE_UNROLL
       for (int i = 0; i < 4; ++i) state.values[m][d][i] = 0;
     }
   }
 }
 
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void MergeInto(State<kDim, kMTiles>& total, const State<kDim, kMTiles>& part) {
+template <class S>
+SLUICE_DEVICE void MergeInto(State<S>& total, const State<S>& part) {
   SLUICE_UNROLL
-  for (int m = 0; m < kMTiles; ++m) {
+  for (int m = 0; m < S::kMTiles; ++m) {
     SLUICE_UNROLL
     for (int r = 0; r < 2; ++r) {
       const float top = Larger(total.top[m][r], part.top[m][r]);
@@ -76,87 +63,48 @@ SLUICE_DEVICE void MergeInto(State<kDim, kMTiles>& total, const State<kDim, kMTi
       for (int i = 2 * r; i < 2 * r + 2; ++i) {
         total.weight[m][i] = Merge(total.weight[m][i], decay, part.weight[m][i], share);
         SLUICE_UNROLL
-        for (int d = 0; d < Shape<kDim, kMTiles>::kDimTiles; ++d)
+        for (int d = 0; d < S::kDimTiles; ++d)
           total.values[m][d][i] = Merge(total.values[m][d][i], decay, part.values[m][d][i], share);
       }
     }
   }
 }
 
-// One block's item: where its parts lie in shared memory and what it has to know.
-template <int kDim, int kMTiles>
-struct Block {
-  using S = Shape<kDim, kMTiles>;
-  AttentionItem item;
-  int32_t kv_head, first_head, group, num_vectors, context_len;  // group: heads of the block
-  uint16_t* q;
-  uint16_t* kv;  // two stages of K, then V
-  uint16_t* weights;
-  float* tops;  // [kWarps][kVectors]
-
-  SLUICE_DEVICE bool is_split() const { return item.num_parts > 0; }
-  SLUICE_DEVICE uint16_t* keys(int stage) const { return kv + stage * S::kStage; }
-  SLUICE_DEVICE uint16_t* values(int stage) const { return keys(stage) + S::kTile * S::kRow; }
-};
-
 // Query vector v of the item is head v % group of its token v / group.
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void LoadQueries(const AttentionArgs& args, const Block<kDim, kMTiles>& block) {
-  using S = Shape<kDim, kMTiles>;
+template <class S>
+SLUICE_DEVICE void LoadQueries(const AttentionArgs& args, const Block<S>& block) {
   const int32_t head_dim = args.kv.head_dim;
-  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < S::kVectors * kDim; i += kThreads) {
-    const int32_t v = i / kDim, d = i % kDim;
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < S::kVectors * S::kDim; i += kThreads) {
+    const int32_t v = i / S::kDim, d = i % S::kDim;
     float q = 0;
     if (v < block.num_vectors && d < head_dim) {
-      const int32_t token = block.item.first_token + v / block.group;
+      const int32_t token = block.first_token + v / block.group;
       const int32_t head = block.first_head + v % block.group;
       q = RowOf(args.q, token)[head * head_dim + d] * args.params.scale;
     }
     block.q[v * S::kRow + d] = FloatToHalf(WithinHalf(q));
   }
   // Dimensions that copies do not reach.
-  const int32_t padded = PaddedHeadDim(head_dim), missing = kDim - padded;
+  const int32_t padded = PaddedHeadDim(head_dim), missing = S::kDim - padded;
   for (auto i = static_cast<int32_t>(ThreadIndex().x); i < missing * 4 * S::kTile; i += kThreads)
     block.kv[i / missing * S::kRow + padded + i % missing] = 0;
 }
 
-// Begins the copies of kTile keys and values from `position` on, zeros past the context.
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void CopyTile(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
-                            int32_t position, int stage) {
-  using S = Shape<kDim, kMTiles>;
-  const KvLayer& kv = args.kv;
-  const int32_t padded = PaddedHeadDim(kv.head_dim), chunks = padded / 8;
-  const int32_t* blocks = args.batch.blocks + args.batch.block_begin[block.item.row];
-  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < S::kTile * chunks; i += kThreads) {
-    const int32_t p = position + i / chunks, at = i % chunks * 8;
-    const bool there = p < block.context_len;
-    const int64_t kv_block = there ? blocks[p / kv.block_tokens] : 0;
-    const int64_t line = (kv_block * kv.num_kv_heads + block.kv_head) * 2 * kv.block_tokens +
-                         (there ? p % kv.block_tokens : 0);
-    const uint16_t* from = static_cast<const uint16_t*>(kv.data) + line * padded + at;
-    const int32_t to = i / chunks * S::kRow + at;
-    CopyAsync16(block.keys(stage) + to, from, there);
-    CopyAsync16(block.values(stage) + to, from + int64_t{kv.block_tokens} * padded, there);
-  }
-}
-
 // scores[m][n]: query vectors by the warp's positions.
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void Score(const Block<kDim, kMTiles>& block, int stage,
-                         float (&scores)[kMTiles][Shape<kDim, kMTiles>::kScoreTiles][4]) {
-  using S = Shape<kDim, kMTiles>;
+template <class S>
+SLUICE_DEVICE void Score(const Block<S>& block, int stage,
+                         float (&scores)[S::kMTiles][S::kScoreTiles][4]) {
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
   const uint16_t* keys = block.keys(stage) + (warp * S::kScoreTiles * 8 + lane % 8) * S::kRow;
   SLUICE_UNROLL
-  for (int k = 0; k < kDim / 32; ++k) {
+  for (int k = 0; k < S::kDim / 32; ++k) {
     uint32_t b[S::kScoreTiles][4];
     SLUICE_UNROLL
     for (int n = 0; n < S::kScoreTiles; ++n)
       LoadMatrices(keys + n * 8 * S::kRow + k * 32 + lane / 8 * 8, b[n]);
     SLUICE_UNROLL
-    for (int m = 0; m < kMTiles; ++m) {
+    for (int m = 0; m < S::kMTiles; ++m) {
       if (m * 16 >= block.num_vectors) break;
       SLUICE_UNROLL
       for (int s = 0; s < 2; ++s) {
@@ -176,10 +124,10 @@ SLUICE_DEVICE void Score(const Block<kDim, kMTiles>& block, int stage,
 struct Seen {
   int32_t begin, end;
 };
-template <int kDim, int kMTiles>
-SLUICE_DEVICE Seen SeenBy(const AttentionArgs& args, const Block<kDim, kMTiles>& block, int32_t v) {
+template <class S>
+SLUICE_DEVICE Seen SeenBy(const AttentionArgs& args, const Block<S>& block, int32_t v) {
   if (v >= block.num_vectors) return {0, 0};
-  const int32_t position = args.batch.positions[block.item.first_token + v / block.group];
+  const int32_t position = args.batch.positions[block.first_token + v / block.group];
   Seen seen{0, block.context_len};
   if (args.params.causal) seen.end = position + 1;
   if (args.params.window > 0) {
@@ -190,22 +138,23 @@ SLUICE_DEVICE Seen SeenBy(const AttentionArgs& args, const Block<kDim, kMTiles>&
 }
 
 // Adds the tile at `position`, whose keys and values are in `stage`, to `part`.
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
-                           int32_t position, int stage, State<kDim, kMTiles>& part) {
-  using S = Shape<kDim, kMTiles>;
+template <class S>
+SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<S>& block, int32_t position,
+                           int stage, State<S>& part) {
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
-  float scores[kMTiles][S::kScoreTiles][4] = {};
-  Score<kDim, kMTiles>(block, stage, scores);
+  ExpandValues<S>(args, block, position, stage);
+  float scores[S::kMTiles][S::kScoreTiles][4] = {};
+  Score<S>(block, stage, scores);
+  ScaleScores<S>(block, stage, scores);
   const float cap = args.params.softcap;
   SLUICE_UNROLL
-  for (int m = 0; m < kMTiles; ++m) {
+  for (int m = 0; m < S::kMTiles; ++m) {
     if (m * 16 >= block.num_vectors) break;
     SLUICE_UNROLL
     for (int r = 0; r < 2; ++r) {
       const int32_t v = m * 16 + lane / 4 + 8 * r;
-      const Seen seen = SeenBy<kDim, kMTiles>(args, block, v);
+      const Seen seen = SeenBy<S>(args, block, v);
       float top = kNone;
       SLUICE_UNROLL
       for (int n = 0; n < S::kScoreTiles; ++n) {
@@ -224,7 +173,7 @@ SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<kDim, kMTiles>
   }
   SyncBlock();
   SLUICE_UNROLL
-  for (int m = 0; m < kMTiles; ++m) {
+  for (int m = 0; m < S::kMTiles; ++m) {
     if (m * 16 >= block.num_vectors) break;
     SLUICE_UNROLL
     for (int r = 0; r < 2; ++r) {
@@ -261,7 +210,7 @@ SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<kDim, kMTiles>
                              b[d]);
     }
     SLUICE_UNROLL
-    for (int m = 0; m < kMTiles; ++m) {
+    for (int m = 0; m < S::kMTiles; ++m) {
       if (m * 16 >= block.num_vectors) break;
       uint32_t a[4];
       LoadMatrices(block.weights + (m * 16 + lane % 16) * S::kPRow + k * 16 + lane / 16 * 8, a);
@@ -277,14 +226,12 @@ SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<kDim, kMTiles>
 }
 
 // Calls f(token, head, dimension, m, d, i) for each element of a State that the lane holds.
-template <int kDim, int kMTiles, class F>
-SLUICE_DEVICE void ForElements(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
-                               const F& f) {
-  using S = Shape<kDim, kMTiles>;
+template <class S, class F>
+SLUICE_DEVICE void ForElements(const AttentionArgs& args, const Block<S>& block, const F& f) {
   const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
   SLUICE_UNROLL
-  for (int m = 0; m < kMTiles; ++m) {
+  for (int m = 0; m < S::kMTiles; ++m) {
     SLUICE_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int32_t v = m * 16 + lane / 4 + i / 2 * 8;
@@ -299,28 +246,28 @@ SLUICE_DEVICE void ForElements(const AttentionArgs& args, const Block<kDim, kMTi
   }
 }
 
-template <int kDim, int kMTiles>
-SLUICE_DEVICE void WritePartial(const AttentionArgs& args, const Block<kDim, kMTiles>& block,
-                                int32_t partition, const State<kDim, kMTiles>& part) {
+template <class S>
+SLUICE_DEVICE void WritePartial(const AttentionArgs& args, const Block<S>& block, int32_t partition,
+                                const State<S>& part) {
   const int32_t head_dim = args.kv.head_dim;
-  ForElements<kDim, kMTiles>(
-      args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
-        float* to = PartialOf(args, block.item, token, partition, head);
-        to[dimension] = part.values[m][d][i];
-        if (dimension != 0) return;
-        to[head_dim] = part.top[m][i / 2];
-        to[head_dim + 1] = part.weight[m][i];
-      });
+  ForElements<S>(args, block,
+                 [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
+                   float* to = PartialOf(args, ItemOf(args), token, partition, head);
+                   to[dimension] = part.values[m][d][i];
+                   if (dimension != 0) return;
+                   to[head_dim] = part.top[m][i / 2];
+                   to[head_dim + 1] = part.weight[m][i];
+                 });
 }
 
-template <int kDim, int kMTiles>
+template <class S>
 SLUICE_KERNEL(kThreads, 2)
 AttentionKernel(AttentionArgs args) {
-  using S = Shape<kDim, kMTiles>;
   SLUICE_DYNAMIC_SHARED(shared);
   if (static_cast<int32_t>(BlockIndex().x) >= args.plan.num_items[0]) return;
-  Block<kDim, kMTiles> block;
-  block.item = args.plan.items[BlockIndex().x];
+  Block<S> block;
+  block.row = ItemOf(args).row;
+  block.first_token = ItemOf(args).first_token;
   const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
   const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
   const auto y = static_cast<int32_t>(BlockIndex().y);
@@ -328,80 +275,97 @@ AttentionKernel(AttentionArgs args) {
   block.first_head = block.kv_head * group + y % parts * kMaxGroup;
   block.group = group - y % parts * kMaxGroup;
   if (block.group > kMaxGroup) block.group = kMaxGroup;
-  block.num_vectors = block.item.num_tokens * block.group;
-  block.context_len = args.batch.context_len[block.item.row];
+  block.num_vectors = ItemOf(args).num_tokens * block.group;
+  block.context_len = args.batch.context_len[block.row];
   block.q = reinterpret_cast<uint16_t*>(shared);
   block.kv = block.q + S::kVectors * S::kRow;
-  block.weights = block.kv + 2 * S::kStage;
+  block.kv_scales = block.kv + 2 * S::kStage;
+  block.weights = block.kv_scales + 2 * S::kScales;
   block.tops = reinterpret_cast<float*>(block.weights + S::kVectors * S::kPRow);
 
   // The tiles that any query vector sees.
   const int32_t last = block.num_vectors - 1;
-  int32_t begin = SeenBy<kDim, kMTiles>(args, block, 0).begin;
-  int32_t end = SeenBy<kDim, kMTiles>(args, block, last).end;
-  const int32_t from = block.item.first_partition * kAttentionPartition;
-  const int32_t to = from + block.item.num_partitions * kAttentionPartition;
+  int32_t begin = SeenBy<S>(args, block, 0).begin;
+  int32_t end = SeenBy<S>(args, block, last).end;
+  const int32_t from = ItemOf(args).first_partition * kAttentionPartition;
+  const int32_t to = from + ItemOf(args).num_partitions * kAttentionPartition;
   begin = (begin > from ? begin : from) / S::kTile * S::kTile;
   end = end < to ? end : to;
 
-  LoadQueries<kDim, kMTiles>(args, block);
-  if (begin < end) CopyTile<kDim, kMTiles>(args, block, begin, 0);
+  LoadQueries<S>(args, block);
+  if (begin < end) CopyTile<S>(args, block, begin, 0);
   EndCopies();
-  State<kDim, kMTiles> total, part;
-  Clear<kDim, kMTiles>(total);
-  Clear<kDim, kMTiles>(part);
-  int32_t partition = block.item.first_partition;
+  State<S> total, part;
+  Clear<S>(total);
+  Clear<S>(part);
+  int32_t partition = ItemOf(args).first_partition;
   // Partitions before the first seen one are empty.
   for (; (partition + 1) * kAttentionPartition <= begin && begin < end; ++partition) {
-    if (block.is_split()) WritePartial<kDim, kMTiles>(args, block, partition, part);
+    if (IsCut(ItemOf(args))) WritePartial<S>(args, block, partition, part);
   }
   int stage = 0;
   for (int32_t p = begin; p < end; p += S::kTile) {
-    if (p + S::kTile < end) CopyTile<kDim, kMTiles>(args, block, p + S::kTile, 1 - stage);
+    if (p + S::kTile < end) CopyTile<S>(args, block, p + S::kTile, 1 - stage);
     EndCopies();
     WaitForCopies<1>();
+    ExpandKeys<S>(args, block, stage);
     SyncBlock();
-    AddTile<kDim, kMTiles>(args, block, p, stage, part);
+    AddTile<S>(args, block, p, stage, part);
     SyncBlock();
     stage = 1 - stage;
     if ((p + S::kTile) % kAttentionPartition != 0 && p + S::kTile < end) continue;
-    if (block.is_split()) {
-      WritePartial<kDim, kMTiles>(args, block, partition, part);
+    if (IsCut(ItemOf(args))) {
+      WritePartial<S>(args, block, partition, part);
     } else {
-      MergeInto<kDim, kMTiles>(total, part);
+      MergeInto<S>(total, part);
     }
-    Clear<kDim, kMTiles>(part);
+    Clear<S>(part);
     ++partition;
   }
-  if (!block.is_split()) {
-    ForElements<kDim, kMTiles>(
-        args, block, [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
-          WriteElement(args, block.item.first_token + token, head, dimension, total.values[m][d][i],
-                       total.weight[m][i]);
-        });
+  if (!IsCut(ItemOf(args))) {
+    ForElements<S>(args, block,
+                   [&](int32_t token, int32_t head, int32_t dimension, int m, int d, int i) {
+                     WriteElement(args, block.first_token + token, head, dimension,
+                                  total.values[m][d][i], total.weight[m][i]);
+                   });
     return;
   }
-  for (; partition < block.item.first_partition + block.item.num_partitions; ++partition)
-    WritePartial<kDim, kMTiles>(args, block, partition, part);
-  if (!EndsLast(args, block.item)) return;
+  for (; partition < ItemOf(args).first_partition + ItemOf(args).num_partitions; ++partition)
+    WritePartial<S>(args, block, partition, part);
+  if (!EndsLast(args, ItemOf(args))) return;
   for (auto i = static_cast<int32_t>(ThreadIndex().x); i < block.num_vectors * args.kv.head_dim;
        i += kThreads) {
     const int32_t v = i / args.kv.head_dim;
-    MergePartials(args, block.item, v / block.group, block.first_head + v % block.group,
+    MergePartials(args, ItemOf(args), v / block.group, block.first_head + v % block.group,
                   i % args.kv.head_dim);
   }
 }
 
-template <int kDim, int kMTiles>
+template <class S>
 cudaError_t LaunchShaped(const AttentionArgs& args, cudaStream_t stream) {
   const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
   const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
-  return Launch("attention", &AttentionKernel<kDim, kMTiles>,
+  return Launch("attention", &AttentionKernel<S>,
                 {.grid_x = static_cast<uint32_t>(args.plan.max_items),
                  .grid_y = static_cast<uint32_t>(args.kv.num_kv_heads * parts),
                  .threads = kThreads,
-                 .shared_bytes = Shape<kDim, kMTiles>::kSharedBytes},
+                 .shared_bytes = S::kSharedBytes},
                 stream, args);
+}
+
+template <KvType kType>
+cudaError_t LaunchTyped(const AttentionArgs& args, cudaStream_t stream) {
+  const bool many = args.plan.long_rows;
+  if (args.kv.head_dim <= 64) {
+    return many ? LaunchShaped<Shape<kType, 64, 4>>(args, stream)
+                : LaunchShaped<Shape<kType, 64, 1>>(args, stream);
+  }
+  if (args.kv.head_dim <= 128) {
+    return many ? LaunchShaped<Shape<kType, 128, 4>>(args, stream)
+                : LaunchShaped<Shape<kType, 128, 1>>(args, stream);
+  }
+  return many ? LaunchShaped<Shape<kType, 256, 2>>(args, stream)
+              : LaunchShaped<Shape<kType, 256, 1>>(args, stream);
 }
 
 }  // namespace
@@ -412,12 +376,17 @@ int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim) {
 }
 
 cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream) {
-  const bool many = args.plan.long_rows;
-  if (args.kv.head_dim <= 64)
-    return many ? LaunchShaped<64, 4>(args, stream) : LaunchShaped<64, 1>(args, stream);
-  if (args.kv.head_dim <= 128)
-    return many ? LaunchShaped<128, 4>(args, stream) : LaunchShaped<128, 1>(args, stream);
-  return many ? LaunchShaped<256, 2>(args, stream) : LaunchShaped<256, 1>(args, stream);
+  switch (args.kv.type) {
+    case KvType::kF16:
+      return LaunchTyped<KvType::kF16>(args, stream);
+    case KvType::kBf16:
+      return LaunchTyped<KvType::kBf16>(args, stream);
+    case KvType::kFp8:
+      return LaunchTyped<KvType::kFp8>(args, stream);
+    case KvType::kInt8:
+      return LaunchTyped<KvType::kInt8>(args, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace sluice::cuda

@@ -25,6 +25,9 @@ SLUICE_DEVICE float Merge(float earlier, float decay, float later, float share) 
   return Fma(earlier, decay, later * share);
 }
 
+// Whether other blocks have the rest of the row.
+SLUICE_DEVICE bool IsCut(const AttentionItem& item) { return item.num_parts > 0; }
+
 // What partition `partition` gives for a head of the item's token number `token`: [H + 2].
 SLUICE_DEVICE float* PartialOf(const AttentionArgs& args, const AttentionItem& item, int32_t token,
                                int32_t partition, int32_t head) {

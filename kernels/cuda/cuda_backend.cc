@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cuda/kv_layout.h"
 
 namespace sluice::cuda {
 namespace {
@@ -14,9 +15,16 @@ namespace {
 constexpr int32_t kTiledRows = 64;
 
 absl::Status CheckKv(const KvLayer& kv) {
-  if (kv.head_dim >= 1 && kv.head_dim <= kMaxHeadDim) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("head_dim is {}; the CUDA backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
+  if (kv.head_dim < 1 || kv.head_dim > kMaxHeadDim) {
+    return absl::InvalidArgumentError(
+        fmt::format("head_dim is {}; the CUDA backend allows 1 to {}", kv.head_dim, kMaxHeadDim));
+  }
+  if (HasScales(kv.type) && kv.block_tokens % kScalesOfCopy != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("a KV block holds {} tokens; a KV cache of {} needs a multiple of {}",
+                    kv.block_tokens, KvTypeName(kv.type), kScalesOfCopy));
+  }
+  return absl::OkStatus();
 }
 
 // Without x, residual and out.

@@ -67,8 +67,7 @@ class CudaBackend final : public Ops {
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
-  [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
-                                     int32_t head_dim) const override;
+  [[nodiscard]] int64_t KvBlockBytes(const KvLayer& kv) const override;
   absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
 
   [[nodiscard]] int32_t rank() const override { return rank_; }

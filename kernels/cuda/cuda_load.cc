@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "kernels/adapter_factors.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/packed_weights.h"
 #include "kernels/cuda/weight_tile.h"
 #include "kernels/half.h"
@@ -399,11 +400,7 @@ absl::StatusOr<void*> CudaBackend::Allocate(int64_t bytes) {
   return data;
 }
 
-int64_t CudaBackend::KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
-                                  int32_t head_dim) const {
-  return int64_t{2} * block_tokens * num_kv_heads * PaddedHeadDim(head_dim) *
-         static_cast<int64_t>(sizeof(uint16_t));
-}
+int64_t CudaBackend::KvBlockBytes(const KvLayer& kv) const { return BytesOfKvBlock(kv); }
 
 absl::Status CudaBackend::AllocateSlots(int32_t max_rows, int32_t vocab_size) {
   if (max_rows <= 0 || vocab_size <= 0) {

@@ -14,6 +14,7 @@
 // SLUICE_KERNEL(threads of a block[, blocks that a multiprocessor should hold])
 #define SLUICE_KERNEL(...) static __global__ __launch_bounds__(__VA_ARGS__) void
 #define SLUICE_UNROLL _Pragma("unroll")
+#define SLUICE_ROLLED _Pragma("unroll 1")  // a loop that is to save registers
 // A variable of the block: SLUICE_SHARED(float, partial, [32]).
 #define SLUICE_SHARED(type, name, extent) __shared__ __align__(16) type name extent
 // The block's memory of the size that its launch names, as bytes aligned to 16.
@@ -27,6 +28,12 @@ struct Index3 {
   uint32_t x, y, z;
 };
 SLUICE_DEVICE Index3 ThreadIndex() { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
+// Its x, read anew: nothing that is computed from it is kept in registers from before.
+SLUICE_DEVICE uint32_t ThreadAnew() {
+  uint32_t x;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+  return x;
+}
 SLUICE_DEVICE Index3 BlockIndex() { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
 SLUICE_DEVICE Index3 BlockSize() { return {blockDim.x, blockDim.y, blockDim.z}; }
 SLUICE_DEVICE Index3 GridSize() { return {gridDim.x, gridDim.y, gridDim.z}; }
@@ -140,6 +147,7 @@ SLUICE_DEVICE float GroupMax(float value) {
 #define SLUICE_DEVICE inline
 #define SLUICE_KERNEL(...) static void
 #define SLUICE_UNROLL
+#define SLUICE_ROLLED
 #define SLUICE_SHARED(type, name, extent)                                                       \
   using name##_type = std::remove_reference_t<decltype(*static_cast<type(*) extent>(nullptr))>; \
   static constexpr char name##_key = 0;                                                         \
@@ -154,6 +162,7 @@ inline constexpr uint32_t kFullMask = 0xffffffffU;
 
 using Index3 = simt::Dim3;
 inline Index3 ThreadIndex() { return simt::Place().thread; }
+inline uint32_t ThreadAnew() { return simt::Place().thread.x; }
 inline Index3 BlockIndex() { return simt::Place().block; }
 inline Index3 BlockSize() { return simt::Place().block_size; }
 inline Index3 GridSize() { return simt::Place().grid_size; }

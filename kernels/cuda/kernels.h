@@ -124,12 +124,6 @@ using FindPointer = void* (*)(const char* name);
 FindPointer FindCollectives();
 
 // --- rope.cu ---
-// One layer's cache of keys and values: KV blocks of [Hkv][K, V][block_tokens][head_dim rounded up
-// to 16] f16; what is past head_dim stays zero.
-inline constexpr int32_t kMaxHeadDim = 256;
-[[nodiscard]] constexpr int32_t PaddedHeadDim(int32_t head_dim) {
-  return (head_dim + 15) / 16 * 16;
-}
 struct RopeArgs {
   DeviceBatch batch;
   Tensor qkv;

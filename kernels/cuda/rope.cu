@@ -3,10 +3,12 @@
 //   rope_dim elements, c and s of the token's position.
 //
 // Work: a block a token, a warp every 8th head, a lane pairs i = lane, lane + 32, ... Bytes: a
-// token's qkv read and its q and k written, 4 B each, and 4 Hkv H of cache. Bound by memory.
+// token's qkv read and its q and k written, 4 B each, and 2 Hkv H codes of cache with their scales
+// (kv_layout.h). Bound by memory.
 // Accumulation: a norm's squares in a lane (element mod 32) ascending, then a butterfly.
 // Sources: arXiv:2104.09864 eq. 34, arXiv:2302.05442 (norms of heads), arXiv:2309.06180 (blocks).
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.h"
 
@@ -40,13 +42,63 @@ SLUICE_DEVICE void RotateHead(float* x, const RopeParams& rope, int32_t position
   SyncWarp();
 }
 
-SLUICE_KERNEL(kRowThreads) RopeAndStoreKvKernel(RopeArgs args) {
+template <KvType kType>
+SLUICE_DEVICE float WithinKv(float x) {
+  constexpr float kLargest = LargestKv(kType);
+  if (x > kLargest) return kLargest;
+  return x < -kLargest ? -kLargest : x;  // NaN stays
+}
+
+// The scale of a head's keys or values, as f16, by a warp; see kv_layout.h.
+template <KvType kType>
+SLUICE_DEVICE uint16_t ScaleOf(const float* x, int32_t head_dim) {
+  float largest = 0;
+  bool is_nan = false;
+  for (auto i = static_cast<int32_t>(ThreadIndex().x % 32); i < head_dim; i += 32) {
+    is_nan |= x[i] != x[i];
+    largest = Larger(largest, Magnitude(WithinKv<kType>(x[i])));
+  }
+  if (Ballot(is_nan) != 0) return 0x7fff;
+  largest = GroupMax<32>(largest);
+  const uint16_t scale = FloatToHalf(Divide(largest, LargestCode(kType)));
+  return HalfToFloat(scale) * LargestCode(kType) < largest ? scale + 1 : scale;
+}
+
+// A head's keys or values into its place at position `at` of a KV block.
+template <KvType kType>
+SLUICE_DEVICE void StoreHead(KvLayer kv, const KvPlace& place, int32_t at, const float* x) {
+  kv.type = kType;
+  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
+  uint8_t* codes = KvCodes(kv, place, at);
+  float scale = 0;
+  if constexpr (HasScales(kType)) {
+    const uint16_t half = ScaleOf<kType>(x, kv.head_dim);
+    if (lane == 0) *reinterpret_cast<uint16_t*>(KvScale(kv, place, at)) = half;
+    scale = HalfToFloat(half);
+  }
+  for (int32_t i = lane; i < kv.head_dim; i += 32) {
+    const float value = WithinKv<kType>(x[i]);
+    if constexpr (kType == KvType::kF16) {
+      reinterpret_cast<uint16_t*>(codes)[i] = FloatToHalf(value);
+    } else if constexpr (kType == KvType::kBf16) {
+      reinterpret_cast<uint16_t*>(codes)[i] = FloatToBf16(value);
+    } else {
+      const float code = scale > 0 ? Divide(value, scale) : 0.0F;
+      codes[i] =
+          static_cast<uint8_t>(kType == KvType::kFp8 ? FloatToE4m3(code * 256)
+                                                     : static_cast<uint32_t>(RoundToInt(code)));
+    }
+  }
+}
+
+template <KvType kType>
+SLUICE_KERNEL(kRowThreads)
+RopeAndStoreKvKernel(RopeArgs args) {
   const auto token = static_cast<int32_t>(BlockIndex().x);
   if (args.batch.counts != nullptr && token >= args.batch.counts[0]) return;  // a bucket's
   const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
-  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
   const int32_t position = args.batch.positions[token], row = args.batch.token_row[token];
-  const int32_t head_dim = args.kv.head_dim, padded = PaddedHeadDim(head_dim);
+  const int32_t head_dim = args.kv.head_dim;
   const int32_t num_kv_heads = args.kv.num_kv_heads, block_tokens = args.kv.block_tokens;
   const int32_t rotated = args.num_q_heads + num_kv_heads;
   const int64_t block = args.batch.blocks[args.batch.block_begin[row] + position / block_tokens];
@@ -59,20 +111,31 @@ SLUICE_KERNEL(kRowThreads) RopeAndStoreKvKernel(RopeArgs args) {
     }
     if (h < args.num_q_heads) continue;
     const int32_t kv_head = (h - args.num_q_heads) % num_kv_heads;
-    const int32_t is_value = h >= rotated ? 1 : 0;
-    const int64_t line =
-        ((block * num_kv_heads + kv_head) * 2 + is_value) * block_tokens + position % block_tokens;
-    uint16_t* to = static_cast<uint16_t*>(args.kv.data) + line * padded;
-    for (int32_t i = lane; i < head_dim; i += 32) to[i] = FloatToHalf(WithinHalf(x[i]));
+    StoreHead<kType>(args.kv, {block, kv_head, h >= rotated}, position % block_tokens, x);
   }
+}
+
+template <KvType kType>
+cudaError_t LaunchTyped(const RopeArgs& args, cudaStream_t stream) {
+  return Launch("rope_and_store_kv", &RopeAndStoreKvKernel<kType>,
+                {.grid_x = static_cast<uint32_t>(args.qkv.rows), .threads = kRowThreads}, stream,
+                args);
 }
 
 }  // namespace
 
 cudaError_t RopeAndStoreKv(const RopeArgs& args, cudaStream_t stream) {
-  return Launch("rope_and_store_kv", &RopeAndStoreKvKernel,
-                {.grid_x = static_cast<uint32_t>(args.qkv.rows), .threads = kRowThreads}, stream,
-                args);
+  switch (args.kv.type) {
+    case KvType::kF16:
+      return LaunchTyped<KvType::kF16>(args, stream);
+    case KvType::kBf16:
+      return LaunchTyped<KvType::kBf16>(args, stream);
+    case KvType::kFp8:
+      return LaunchTyped<KvType::kFp8>(args, stream);
+    case KvType::kInt8:
+      return LaunchTyped<KvType::kInt8>(args, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace sluice::cuda

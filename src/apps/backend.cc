@@ -167,6 +167,15 @@ MemoryPlan PlanSimulatedMemory(const Config& config, const DeviceSpec& device,
   return plan;
 }
 
+absl::StatusOr<KvType> KvTypeOf(const Config& config) {
+  if (config.kv_cache_dtype == "auto") return KvType::kF16;
+  for (const KvType type : {KvType::kF16, KvType::kBf16, KvType::kFp8, KvType::kInt8}) {
+    if (config.kv_cache_dtype == KvTypeName(type)) return type;
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "kv-cache-dtype is {:?}; it may be auto, f16, bf16, fp8 or int8", config.kv_cache_dtype));
+}
+
 int64_t AvailableMemoryBytes() {
   const int64_t machine = ReadNumber("/proc/meminfo", "MemAvailable:", 0) << 10;
   const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max", "", INT64_MAX);

@@ -65,6 +65,9 @@ class Backend {
 [[nodiscard]] MemoryPlan PlanSimulatedMemory(const Config& config, const DeviceSpec& device,
                                              const ModelShape& shape, int64_t max_len);
 
+// What kv-cache-dtype asks for; auto is f16. Errors: InvalidArgument for another name.
+absl::StatusOr<KvType> KvTypeOf(const Config& config);
+
 // What the machine, or the container's memory limit, still gives.
 [[nodiscard]] int64_t AvailableMemoryBytes();
 

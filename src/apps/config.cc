@@ -281,6 +281,11 @@ const std::vector<Setting>& Settings() {
        kMaxInt,
        {},
        true},
+      {"kv-cache-dtype", &C::kv_cache_dtype,
+       "How keys and values are kept: fp8 (e4m3) and int8, with a scale for each head and "
+       "position, take about half the memory of f16 and bf16. CUDA only; the CPU backend has f16. "
+       "auto: f16",
+       0, 0, "auto|f16|bf16|fp8|int8", true},
       {"max-rows", &C::max_rows, "Sequences computed in one step", 1, 4096, {}, true},
       {"max-step-tokens",
        &C::max_step_tokens,

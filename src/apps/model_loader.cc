@@ -169,14 +169,16 @@ EngineOptions OptionsOfEngine(const Config& config, const KvPlan& kv, int max_st
 }
 
 // Name, tokenizer and template: all but the engine.
-absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(
-    const Config& config, const std::shared_ptr<const ModelFile>& file) {
+absl::StatusOr<std::unique_ptr<LoadedModel>> Describe(const Config& config,
+                                                      const std::shared_ptr<const ModelFile>& file,
+                                                      KvType kv_type) {
   auto model = std::make_unique<LoadedModel>();
   model->backing = file;
   model->info = file->info;
   model->info.name = ServedName(config, file->info);
-  // Rounded weights are another model to whoever compares answers.
+  // Rounded weights, or keys and values, are another model to whoever compares answers.
   if (!config.quantize.empty()) model->info.hash += "-" + config.quantize;
+  if (kv_type != KvType::kF16) model->info.hash += fmt::format("-kv-{}", KvTypeName(kv_type));
   model->aliases = config.model_alias;
   model->loaded_at = absl::Now();
   ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Create(file->info.tokenizer));
@@ -240,8 +242,9 @@ absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateExecutor(
     return made;
   }
   RETURN_IF_ERROR(CheckRanks(file->config, file->weights, num_ranks));
-  const int64_t block_bytes =
-      KvCache::BlockBytes(*ranks.front(), ConfigOfRank(file->config, num_ranks), kKvBlockTokens);
+  ASSIGN_OR_RETURN(const KvType kv_type, KvTypeOf(config));
+  const int64_t block_bytes = KvCache::BlockBytes(
+      *ranks.front(), ConfigOfRank(file->config, num_ranks), kKvBlockTokens, kv_type);
   ASSIGN_OR_RETURN(made.kv, PlanKv(config, file->config, block_bytes, [&](int64_t len) {
                      return backend_->PlanMemory(config, *file, len);
                    }));
@@ -249,7 +252,8 @@ absl::StatusOr<ModelLoader::Computed> ModelLoader::CreateExecutor(
                                  .max_rows = config.max_rows,
                                  .max_model_len = made.kv.max_model_len,
                                  .kv_block_tokens = kKvBlockTokens,
-                                 .num_kv_blocks = made.kv.num_blocks};
+                                 .num_kv_blocks = made.kv.num_blocks,
+                                 .kv_type = kv_type};
   ASSIGN_OR_RETURN(
       made.executor,
       CreateDecoder(*file, std::move(ranks), {.limits = limits, .load = load, .pooling = pooling}));
@@ -285,8 +289,19 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
     return absl::InvalidArgumentError(fmt::format(
         "{}: embedding-pooling is for decoders; an encoder pools as its files say", config.model));
   }
+  ASSIGN_OR_RETURN(const KvType kv_type, KvTypeOf(config));
+  if (kv_type != KvType::kF16 && backend_->name() != "cuda") {
+    return absl::InvalidArgumentError(
+        fmt::format("kv-cache-dtype is {}; the {} backend allows auto and f16",
+                    config.kv_cache_dtype, backend_->name()));
+  }
+  if (encoder && kv_type != KvType::kF16) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: kv-cache-dtype is {}; an encoder keeps no KV cache", config.model,
+                    config.kv_cache_dtype));
+  }
   const std::optional<Pooling> pooling = PoolingOf(config, *file);
-  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file));
+  ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, Describe(config, file, kv_type));
   if (pooling.has_value()) {
     model->info.task = ModelTask::kEmbed;
     model->info.vector_dim = file->config.model_dim;
@@ -319,6 +334,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> ModelLoader::Load(const Config& con
        {"isa", backend_->detail()},
        {"quantization", QuantisationOf(*file)},
        {"kv_blocks", kv.num_blocks},
+       {"kv_cache_dtype", std::string(KvTypeName(kv_type))},
        {"max_model_len", kv.max_model_len}});
   return model;
 }

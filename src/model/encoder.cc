@@ -138,8 +138,7 @@ absl::Status Encoder::Allocate(const EncoderLimits& limits) {
   }
   // Each row's last block may be nearly empty.
   kv_ = {nullptr, tokens / kBlockTokens + rows, kBlockTokens, c.num_heads, c.head_dim()};
-  const int64_t block_bytes = ops_.KvBlockBytes(kBlockTokens, c.num_heads, c.head_dim());
-  ASSIGN_OR_RETURN(kv_.data, ops_.Allocate(kv_.num_blocks * block_bytes));
+  ASSIGN_OR_RETURN(kv_.data, ops_.Allocate(kv_.num_blocks * ops_.KvBlockBytes(kv_)));
   return absl::OkStatus();
 }
 

@@ -118,8 +118,8 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   auto model = std::unique_ptr<Transformer>(new Transformer(share.config, limits, ops));
   const ModelConfig& c = model->config_;
   ASSIGN_OR_RETURN(model->weights_, LoadWeights(share.weights, c, limits.max_model_len, load, ops));
-  ASSIGN_OR_RETURN(model->kv_,
-                   KvCache::Create(ops, c, limits.num_kv_blocks, limits.kv_block_tokens));
+  ASSIGN_OR_RETURN(model->kv_, KvCache::Create(ops, c, limits.num_kv_blocks, limits.kv_block_tokens,
+                                               limits.kv_type));
   RETURN_IF_ERROR(model->AllocateActivations());
   ASSIGN_OR_RETURN(model->moe_, MoeBlock::Create(c, limits.max_step_tokens, ops));
   return model;

@@ -24,6 +24,7 @@ struct TransformerLimits {
   int32_t max_model_len = 0;    // positions [0, max_model_len)
   int32_t kv_block_tokens = 0;
   int32_t num_kv_blocks = 0;
+  KvType kv_type = KvType::kF16;
 };
 
 class Transformer {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/kv_layout.h"
 #include "tests/cuda/device_fixture.h"
 
 namespace sluice::cuda {

@@ -59,10 +59,49 @@ TEST_P(CudaFamilies, LogitBitsDoNotDependOnChunksOrGraphs) {
   }
 }
 
+// A KV cache of fewer bits than f16 differs by the rounding of keys and values: 2^-8, 2^-4 and
+// amax / 254 of an element.
+struct KvLimit {
+  KvType type;
+  double relative_error;
+};
+constexpr KvLimit kKvLimits[] = {
+    {KvType::kBf16, 0x1p-5}, {KvType::kFp8, 0x1p-2}, {KvType::kInt8, 0x1p-4}};
+TEST_P(CudaFamilies, GiveTheirLogitsFromKvCachesOfEveryType) {
+  for (const auto& [type, limit] : kKvLimits) {
+    const auto ops = CreateCudaOps({});
+    ASSERT_TRUE(ops.ok()) << ops.status();
+    const double error =
+        RelativeError(golden_, LogitsInOneBatch(golden_, config(), views_, **ops, false, type));
+    RecordProperty("relative_error_" + std::string(KvTypeName(type)), std::to_string(error));
+    EXPECT_LE(error, limit) << KvTypeName(type);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, CudaFamilies,
                          ::testing::Values("llama", "llama_linear", "llama3", "mistral", "mixtral",
                                            "qwen2", "qwen2moe", "qwen3", "qwen3_yarn", "qwen3moe",
                                            "gemma", "gemma2", "gemma3", "phi3", "phi3_longrope"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// Softcaps, windows and norms of heads are among them.
+class CudaFamiliesOfChunks : public CudaFamilies {};
+TEST_P(CudaFamiliesOfChunks, KeepTheirBitsInKvCachesOfEveryType) {
+  for (const auto& [type, limit] : kKvLimits) {
+    std::vector<std::vector<float>> logits[2];
+    for (const bool chunks : {false, true}) {
+      const auto ops = CreateCudaOps({.graphs = chunks, .deterministic = true});
+      ASSERT_TRUE(ops.ok()) << ops.status();
+      ASSERT_TRUE((*ops)->AllocateSlots(8, config().vocab_size).ok());
+      logits[chunks ? 1 : 0] =
+          chunks ? LogitsInChunks(golden_, config(), views_, **ops, type)
+                 : LogitsInOneBatch(golden_, config(), views_, **ops, false, type);
+    }
+    EXPECT_EQ(logits[1], logits[0]) << KvTypeName(type);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Golden, CudaFamiliesOfChunks,
+                         ::testing::Values("gemma2", "gemma3", "qwen3"),
                          [](const auto& info) { return std::string(info.param); });
 
 // Of the families the one whose step has rows enough for a product by cuBLASLt; its emulation here.

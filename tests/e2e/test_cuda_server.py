@@ -81,3 +81,15 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(emulated):
 def test_auto_says_why_it_is_not_cuda(start):
     version = version_of(start())
     assert version["backend"] == "cpu" and version["backend_reason"].startswith("no CUDA: "), json.dumps(version)
+
+
+def test_a_kv_cache_of_int8_is_another_model_and_the_cpu_backend_has_none(start, emulated):
+    server = start("--backend", "cuda", "--kv-cache-dtype", "int8", "--kv-cache-mib", "8", "--max-rows", "4")
+    version = version_of(server)
+    assert version["model_hash"].endswith("-kv-int8")
+    assert complete(server, "The capital of France is", 2).strip()
+    server.stop()
+    for dtype, says in (("int8", b"kv-cache-dtype is int8; the cpu backend allows auto and f16"), ("fp9", b"none of auto, f16")):
+        command = [emulated, "serve", "--model", model_path(), "--backend", "cpu", "--kv-cache-dtype", dtype]
+        run = subprocess.run(command + ["--http-port", "0"], capture_output=True, timeout=120)
+        assert run.returncode != 0 and says in run.stderr

@@ -42,13 +42,13 @@ class Layer {
     for (auto& table : blocks_) {
       for (int32_t& block : table) block = place[static_cast<size_t>(block)];
     }
-    const int64_t bytes =
-        num_blocks * ops_->KvBlockBytes(shape.block_tokens, shape.num_kv_heads, shape.head_dim);
+    kv_ = {nullptr, num_blocks, shape.block_tokens, shape.num_kv_heads, shape.head_dim};
+    const int64_t bytes = num_blocks * ops_->KvBlockBytes(kv_);
     auto memory = ops_->Allocate(bytes);
     EXPECT_TRUE(memory.ok());
     // What an earlier owner left must not matter, not even NaN.
     std::fill_n(static_cast<uint16_t*>(*memory), bytes / 2, uint16_t{0x7e01});
-    kv_ = {*memory, num_blocks, shape.block_tokens, shape.num_kv_heads, shape.head_dim};
+    kv_.data = *memory;
     done_.resize(inputs_.size());
   }
 

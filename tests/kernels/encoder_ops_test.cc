@@ -198,8 +198,9 @@ std::vector<float> AttendBothWays(const CpuSetting& setting, std::vector<Matrix*
   Matrix qkv(static_cast<int32_t>(inputs.size()) / cols, cols);
   qkv.data = inputs;
   Matrix out(qkv.rows, heads * head_dim);
-  auto memory = ops->Allocate(num_blocks * ops->KvBlockBytes(16, heads, head_dim));
-  const KvLayer kv{*memory, num_blocks, 16, heads, head_dim};
+  KvLayer kv{nullptr, num_blocks, 16, heads, head_dim};
+  auto memory = ops->Allocate(num_blocks * ops->KvBlockBytes(kv));
+  kv.data = *memory;
   ops->BeginStep(batch.view());
   ops->RopeAndStoreKv(qkv.view(), heads, {}, kv);
   AttentionParams params{.scale = 1 / std::sqrt(static_cast<float>(head_dim))};

@@ -337,6 +337,92 @@ std::vector<double> Attend(std::span<const float> q, const float* keys, const fl
   return out;
 }
 
+namespace {
+
+// The nearest of the ascending `values`, which begin with 0; of two, that of the even index.
+double Nearest(std::span<const double> values, double magnitude) {
+  size_t best = 0;
+  for (size_t i = 1; i < values.size(); ++i) {
+    const double now = std::abs(values[i] - magnitude), then = std::abs(values[best] - magnitude);
+    if (now < then || (now == then && i % 2 == 0)) best = i;
+  }
+  return values[best];
+}
+
+// The magnitudes that a code may have.
+std::vector<double> CodeMagnitudes(KvType type) {
+  std::vector<double> magnitudes;
+  if (type == KvType::kInt8) {
+    for (int i = 0; i <= 127; ++i) magnitudes.push_back(i);
+    return magnitudes;
+  }
+  for (int code = 0; code < 0x7f; ++code) {  // e4m3; its last is NaN
+    const int exponent = code >> 3, fraction = code & 7;
+    magnitudes.push_back(exponent == 0 ? std::ldexp(fraction, -9)
+                                       : std::ldexp(8 + fraction, exponent - 10));
+  }
+  return magnitudes;
+}
+
+float NearestHalf(double x) { return HalfToFloat(FloatToHalf(static_cast<float>(x))); }
+
+}  // namespace
+
+std::vector<float> StoredKv(std::span<const float> head, KvType type, KvPart part) {
+  const bool scaled = type == KvType::kFp8 || type == KvType::kInt8;
+  const float most = scaled ? 65464 : type == KvType::kBf16 ? 65280 : 65504;
+  std::vector<float> values;
+  double amax = 0;
+  bool is_nan = false;
+  for (const float x : head) {
+    values.push_back(std::isnan(x) ? x : std::clamp(x, -most, most));
+    is_nan |= std::isnan(x);
+    amax = std::max(amax, std::abs(static_cast<double>(values.back())));
+  }
+  if (!scaled) {
+    for (float& x : values) {
+      if (type == KvType::kBf16 && !std::isnan(x)) {
+        int exponent = 0;
+        const double fraction = std::frexp(static_cast<double>(x), &exponent);
+        x = static_cast<float>(std::ldexp(std::nearbyint(fraction * 256), exponent - 8));
+      }
+      x = NearestHalf(x);
+    }
+    return values;
+  }
+  // For fp8 the scale is that of codes 2^-8 times as large.
+  const double unit = type == KvType::kFp8 ? 0x1p-8 : 1;
+  const std::vector<double> magnitudes = CodeMagnitudes(type);
+  uint16_t scale = FloatToHalf(static_cast<float>(amax / (magnitudes.back() * unit)));
+  while (HalfToFloat(scale) * magnitudes.back() * unit < amax) ++scale;
+  for (float& x : values) {
+    const double s = HalfToFloat(scale) * unit;
+    const double code = s > 0 ? Nearest(magnitudes, std::abs(static_cast<double>(x)) / s) : 0;
+    const double value = std::copysign(code * s, static_cast<double>(x));
+    x = is_nan                 ? std::numeric_limits<float>::quiet_NaN()
+        : part == KvPart::kKey ? static_cast<float>(value)
+                               : NearestHalf(value);
+  }
+  return values;
+}
+
+double StoreError(double x, double amax, KvType type) {
+  constexpr double kHalf = 0x1p-11, kLeast = 0x1p-25;  // of f16, relative and absolute
+  const double rounded = std::abs(x) * kHalf + kLeast;
+  // Scales are rounded up, by as much and by f16's least step.
+  switch (type) {
+    case KvType::kF16:
+      return rounded;
+    case KvType::kBf16:
+      return std::abs(x) * 0x1p-8 + rounded;
+    case KvType::kFp8:
+      return std::abs(x) * 0x1p-4 + (amax / 448 * (1 + 2 * kHalf) + 0x1p-32) * 0x1p-10 + rounded;
+    case KvType::kInt8:
+      return (amax / 127 * (1 + 2 * kHalf) + 0x1p-24) / 2 + rounded;
+  }
+  return 0;
+}
+
 std::vector<Choice> ChooseExperts(std::span<const float> logits, int32_t num_used,
                                   bool renormalise) {
   std::vector<Choice> choices;

@@ -65,6 +65,14 @@ std::vector<double> Rope(const Tensor& qkv, std::span<const int32_t> positions, 
 std::vector<double> Attend(std::span<const float> q, const float* keys, const float* values,
                            int64_t stride, int32_t position, const AttentionParams& params);
 
+// What a KV cache of that type gives for one head's keys or values at one position. fp8 and int8:
+// code times the least f16 that is amax / 448 (with 8 more bits to its exponent) or amax / 127 and
+// no less; a value is rounded to f16 then, a key is not. All is NaN where anything is.
+enum class KvPart { kKey, kValue };
+std::vector<float> StoredKv(std::span<const float> head, KvType type, KvPart part);
+// No element differs from what was stored by more.
+double StoreError(double x, double amax, KvType type);
+
 // reference_encoder.cc
 // [rows, cols]; `residual` may be without data.
 std::vector<double> LayerNorm(const Tensor& x, const Tensor& residual,

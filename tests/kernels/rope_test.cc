@@ -36,12 +36,11 @@ struct Layer {
   Layer(const CpuSetting& setting, const Shape& shape, Matrix qkv, int32_t first_position)
       : ops(MakeCpuOps(setting)), qkv(std::move(qkv)), blocks(kMaxPosition / kBlockTokens) {
     std::iota(blocks.rbegin(), blocks.rend(), 0);  // a table that is not the identity
-    auto memory =
-        ops->Allocate(static_cast<int64_t>(blocks.size()) *
-                      ops->KvBlockBytes(kBlockTokens, shape.num_kv_heads, shape.head_dim));
-    EXPECT_TRUE(memory.ok());
-    kv = {*memory, static_cast<int32_t>(blocks.size()), kBlockTokens, shape.num_kv_heads,
+    kv = {nullptr, static_cast<int32_t>(blocks.size()), kBlockTokens, shape.num_kv_heads,
           shape.head_dim};
+    auto memory = ops->Allocate(kv.num_blocks * ops->KvBlockBytes(kv));
+    EXPECT_TRUE(memory.ok());
+    kv.data = *memory;
     const std::vector<float> cos = Table(shape.rope_dim, true);
     const std::vector<float> sin = Table(shape.rope_dim, false);
     StepBatch batch;
@@ -129,6 +128,11 @@ TEST(Rope, AHeadTheBackendCannotHoldFailsTheStep) {
   ops->BeginStep(batch.view());
   ops->RopeAndStoreKv(qkv.view(), 1, {}, kv);
   EXPECT_EQ(ops->Finish().message(), "head_dim is 512; the CPU backend allows 1 to 256");
+  kv.head_dim = 256;
+  kv.type = KvType::kFp8;
+  ops->BeginStep(batch.view());
+  ops->RopeAndStoreKv(qkv.view().Columns(0, 3 * 256), 1, {}, kv);
+  EXPECT_EQ(ops->Finish().message(), "a KV cache of fp8; the CPU backend has f16");
 }
 
 }  // namespace

@@ -14,8 +14,9 @@
 namespace sluice {
 namespace {
 
-std::unique_ptr<Transformer> Make(const ModelConfig& config, const WeightViews& weights, Ops& ops) {
-  auto made = Transformer::Create(config, weights, {512, 16, 128, 16, 128}, ops);
+std::unique_ptr<Transformer> Make(const ModelConfig& config, const WeightViews& weights, Ops& ops,
+                                  KvType kv_type) {
+  auto made = Transformer::Create(config, weights, {512, 16, 128, 16, 128, kv_type}, ops);
   EXPECT_TRUE(made.ok()) << made.status();
   return *std::move(made);
 }
@@ -53,8 +54,8 @@ LogitGolden ReadLogitGolden(const std::string& path) {
 
 std::vector<std::vector<float>> LogitsInOneBatch(const LogitGolden& golden,
                                                  const ModelConfig& config,
-                                                 const WeightViews& weights, Ops& ops,
-                                                 bool states) {
+                                                 const WeightViews& weights, Ops& ops, bool states,
+                                                 KvType kv_type) {
   std::vector<StepRow> rows;
   int32_t block = 0;
   for (const int32_t position : golden.positions) {
@@ -62,12 +63,13 @@ std::vector<std::vector<float>> LogitsInOneBatch(const LogitGolden& golden,
     row.tokens.assign(golden.tokens.begin(), golden.tokens.begin() + position + 1);
     for (int32_t p = 0; p <= position; p += 16) row.blocks.push_back(block++);
   }
-  return RunStep(*Make(config, weights, ops), ops, rows, states);
+  return RunStep(*Make(config, weights, ops, kv_type), ops, rows, states);
 }
 
 std::vector<std::vector<float>> LogitsInChunks(const LogitGolden& golden, const ModelConfig& config,
-                                               const WeightViews& weights, Ops& ops) {
-  const auto transformer = Make(config, weights, ops);
+                                               const WeightViews& weights, Ops& ops,
+                                               KvType kv_type) {
+  const auto transformer = Make(config, weights, ops, kv_type);
   std::vector<std::vector<float>> out;
   int32_t done = 0;
   for (const int32_t position : golden.positions) {

@@ -29,10 +29,12 @@ double RelativeError(const LogitGolden& golden, const std::vector<std::vector<fl
 std::vector<std::vector<float>> LogitsInOneBatch(const LogitGolden& golden,
                                                  const ModelConfig& config,
                                                  const WeightViews& weights, Ops& ops,
-                                                 bool states = false);
+                                                 bool states = false,
+                                                 KvType kv_type = KvType::kF16);
 // The same from one sequence that grows by the tokens up to the next position.
 std::vector<std::vector<float>> LogitsInChunks(const LogitGolden& golden, const ModelConfig& config,
-                                               const WeightViews& weights, Ops& ops);
+                                               const WeightViews& weights, Ops& ops,
+                                               KvType kv_type = KvType::kF16);
 
 // A folder under tests/golden; empty, after a failure of the test, without SLUICE_SOURCE_DIR.
 std::string GoldenFolder(const std::string& name);

@@ -102,9 +102,8 @@ absl::StatusOr<void*> SimpleOps::Allocate(int64_t bytes) {
   return memory_.emplace_back((bytes + 3) / 4).data();
 }
 
-int64_t SimpleOps::KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
-                                int32_t head_dim) const {
-  return int64_t{block_tokens} * 2 * num_kv_heads * head_dim * 4;
+int64_t SimpleOps::KvBlockBytes(const KvLayer& kv) const {
+  return int64_t{kv.block_tokens} * 2 * kv.num_kv_heads * kv.head_dim * 4;
 }
 
 absl::Status SimpleOps::AllocateSlots(int32_t max_rows, int32_t /*vocab_size*/) {

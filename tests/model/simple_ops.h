@@ -31,8 +31,7 @@ class SimpleOps final : public Ops {
   using Ops::LoadVector;
   absl::StatusOr<Vector> LoadVector(std::span<const WeightView> parts) override;
   absl::StatusOr<void*> Allocate(int64_t bytes) override;
-  [[nodiscard]] int64_t KvBlockBytes(int32_t block_tokens, int32_t num_kv_heads,
-                                     int32_t head_dim) const override;
+  [[nodiscard]] int64_t KvBlockBytes(const KvLayer& kv) const override;
   absl::Status AllocateSlots(int32_t max_rows, int32_t vocab_size) override;
   void BeginStep(const BatchView& batch) override { batch_ = batch; }
   void InitSlot(const SlotView& /*slot*/) override {}

@@ -52,6 +52,27 @@ TEST(Number, EveryNarrowNumberWidensAsTheToolkitsDoes) {
   }
 }
 
+TEST(Number, Bf16RoundsAndNarrowsAsTheToolkitsDoes) {
+  std::mt19937 random(7);
+  for (int i = 0; i < kRandom && !Failed(); ++i) {
+    const auto bits = static_cast<uint32_t>(random());
+    const auto x = std::bit_cast<float>(bits);
+    const uint16_t wanted = static_cast<__nv_bfloat16_raw>(__float2bfloat16(x)).x;
+    if (std::isnan(x)) {
+      ASSERT_GT(cuda::FloatToBf16(x) & 0x7fff, 0x7f80) << std::hex << bits;
+    } else {
+      ASSERT_EQ(cuda::FloatToBf16(x), wanted) << std::hex << bits;
+    }
+  }
+  for (uint32_t i = 0; i < kHalves && !Failed(); ++i) {
+    const float x = __bfloat162float(__nv_bfloat16_raw{Word(i)});
+    const uint32_t pair = cuda::Bf16ToHalves(i | 0x3f800000);
+    ExpectSameHalf(pair & 0xffff, BitsOfHalf(__float2half(x)), i);
+    ASSERT_EQ(pair >> 16, 0x3c00U);
+    ExpectSameHalf(cuda::Bf16ToHalves(i << 16 | 0x3f80) >> 16, BitsOfHalf(__float2half(x)), i);
+  }
+}
+
 // A product with one element of A and 1 is that element.
 TEST(Number, MatricesOfE4m3HoldTheToolkitsNumbers) {
   for (uint32_t i = 0; i < 256; ++i) {
