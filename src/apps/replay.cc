@@ -83,7 +83,8 @@ class Replayer {
                            .prompt_tokens = PromptOf(request, number),
                            .max_output_tokens = request.output_tokens,
                            .priority = request.priority,
-                           .tenant = request.tenant})
+                           .tenant = request.tenant,
+                           .arrival_time = progress_[number].arrived})
                      .ok()) {
       ++result_.refused;
       return;

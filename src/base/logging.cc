@@ -192,6 +192,8 @@ absl::Status SetUpLogging(std::string_view level, std::string_view format) {
       fmt::format("log-level is \"{}\"; it is trace, debug, info, warn or error", level));
 }
 
+bool Logs(LogLevel level) { return Logger().should_log(SpdlogLevel(level)); }
+
 void Log(LogLevel level, std::string_view event, LogFields fields) {
   const spdlog::level::level_enum spdlog_level = SpdlogLevel(level);
   spdlog::logger& logger = Logger();

@@ -42,6 +42,9 @@ using LogFields = std::initializer_list<std::pair<std::string_view, LogValue>>;
 // Once, at start, before threads. Errors: InvalidArgument for an unknown level or format.
 absl::Status SetUpLogging(std::string_view level, std::string_view format);
 
+// Whether lines of that level are written: for what is only computed to be logged. Thread-safe.
+[[nodiscard]] bool Logs(LogLevel level);
+
 // Thread-safe. Control characters in values are escaped, so a client cannot forge a line.
 void Log(LogLevel level, std::string_view event, LogFields fields = {});
 

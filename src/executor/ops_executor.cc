@@ -4,9 +4,27 @@
 
 #include "absl/time/clock.h"
 #include "base/check.h"
+#include "base/logging.h"
 #include "base/status_macros.h"
+#include "executor/step_time.h"
 
 namespace sluice {
+namespace {
+
+// What a model of step times is fitted to (bench/engine/fit.py).
+void LogStep(const BatchPlan& plan, absl::Duration time) {
+  const StepWork work = StepWork::Of(plan);
+  Log(LogLevel::kTrace, "step",
+      {{"step", plan.step},
+       {"tokens", work.tokens},
+       {"rows", work.rows},
+       {"outputs", work.outputs},
+       {"context_tokens", work.context_tokens},
+       {"attended", work.attended},
+       {"seconds", time}});
+}
+
+}  // namespace
 
 void OpsExecutor::Step::Read(Tensor x, Ops& ops) {
   value_cols = x.cols;
@@ -37,6 +55,7 @@ absl::StatusOr<StepResult> OpsExecutor::Wait(StepId id) {
   RETURN_IF_ERROR(failure_);
   StepResult result = Collect(*in_flight_.front());
   result.device_time = absl::Now() - begin;
+  if (Logs(LogLevel::kTrace)) LogStep(in_flight_.front()->plan, result.device_time);
   free_.push_back(std::move(in_flight_.front()));
   in_flight_.pop_front();
   return result;
