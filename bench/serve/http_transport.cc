@@ -197,6 +197,7 @@ void HttpTransport::Connection::TakeEvent(std::string_view event, int64_t now_ns
 // again.
 void HttpTransport::Connection::OnClosed(const char* kind, int64_t now_ns) {
   if (exchange_ == nullptr) return owner_.Remove(*this);
+  if (socket_.in_handshake()) return Fail("tls_failed", socket_.CertificateVerdict(), now_ns);
   if (response_.Close()) return Finish(false, now_ns);
   if (!used_ || response_.begun() || exchange_->retried) return Fail(kind, "", now_ns);
   Exchange& exchange = *exchange_;

@@ -64,6 +64,7 @@ void Measurement::End(Exchange& exchange, int64_t now_ns) {
   ++all_ended;
   const int64_t tokens = exchange.output_tokens >= 0 ? exchange.output_tokens : exchange.chunks;
   if (exchange.error.empty() && !exchange.script.IsWhole(tokens)) exchange.error = "wrong_content";
+  all_tokens += tokens;
   TimelineBin& bin = BinAt(now_ns);
   bin.in_flight = all_started - all_ended;
   const bool ok = exchange.error.empty();
@@ -123,7 +124,10 @@ double Measurement::WindowSeconds() const {
 }
 
 double Measurement::ChunksPerToken() const {
-  return output_tokens == 0 ? 0 : static_cast<double>(chunks) / static_cast<double>(output_tokens);
+  const auto ratio = [](int64_t part, int64_t whole) {
+    return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+  };
+  return output_tokens == 0 ? ratio(all_chunks, all_tokens) : ratio(chunks, output_tokens);
 }
 
 }  // namespace sluice::load

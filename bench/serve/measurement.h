@@ -59,6 +59,7 @@ class Measurement {
   }
   // Seconds of the window.
   [[nodiscard]] double WindowSeconds() const;
+  // Of the window's completed requests; of the whole run where there is none.
   [[nodiscard]] double ChunksPerToken() const;
   // Tokens that arrived inside the window: its chunks, each worth its request's tokens a chunk.
   [[nodiscard]] double WindowTokens() const { return window_tokens_; }
@@ -72,7 +73,8 @@ class Measurement {
   int64_t untold_usage =
       0;  // completed requests whose answer had no usage; a chunk is a token then
   // Of the whole run.
-  int64_t all_started = 0, all_ended = 0, all_chunks = 0, wire_bytes = 0, wire_data_lines = 0;
+  int64_t all_started = 0, all_ended = 0, all_chunks = 0, all_tokens = 0, wire_bytes = 0,
+          wire_data_lines = 0;
   int64_t max_in_flight = 0;
   std::map<std::string, ErrorCount> errors;
   std::vector<TimelineBin> timeline;

@@ -37,6 +37,7 @@ struct LoadOptions {
   double drain_seconds = 30;     // for those still running at the end
   int64_t max_connections = 4096;
   int64_t grpc_connections = 16;
+  int64_t grpc_port = 8001;      // of the URL's host; everything but the calls asks the URL itself
   bool new_connections = false;  // one a request
   int64_t idle_connections = 0;
   double slow_fraction = 0;  // of requests: reads a little, then pauses

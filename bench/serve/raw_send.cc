@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "bench/serve/epoll.h"
 #include "bench/serve/socket.h"
 #include "bench/serve/text.h"
 
@@ -276,8 +276,7 @@ void RawServer::Run(const std::function<bool()>& stopped) {
   while (!stopped()) {
     int64_t wait = kSecond / 10;
     if (!due_.empty()) wait = std::clamp<int64_t>(due_.begin()->first - NowNs(), 0, wait);
-    const timespec timeout{.tv_sec = 0, .tv_nsec = wait};
-    const int count = epoll_pwait2(epoll_, events.data(), events.size(), &timeout, nullptr);
+    const int count = WaitForEvents(epoll_, events.data(), static_cast<int>(events.size()), wait);
     for (int i = 0; i < count; ++i) {
       auto* client = static_cast<Client*>(events[i].data.ptr);
       if (client == nullptr) {

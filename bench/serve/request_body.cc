@@ -7,6 +7,8 @@
 #include <iterator>
 #include <string_view>
 
+#include "sluice/v1/inference.pb.h"
+
 namespace sluice::load {
 namespace {
 
@@ -66,6 +68,24 @@ absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const s
     body += chat ? "\"messages\":" + Messages(exchange.conversation)
                  : "\"prompt\":" + Prompt(exchange.conversation);
     return body + "}";
+  };
+}
+
+RequestEncoder GrpcEncoder(const LoadOptions& options, const std::string& model) {
+  v1::GenerateRequest fixed;
+  fixed.set_model(model);
+  fixed.mutable_sampling()->set_temperature(options.temperature);
+  fixed.mutable_sampling()->set_ignore_eos(options.ignore_eos);
+  return [fixed, seeded = options.seed_each](const Exchange& exchange) {
+    v1::GenerateRequest request = fixed;
+    if (seeded) request.mutable_sampling()->set_seed(exchange.seed);
+    request.mutable_sampling()->set_max_tokens(exchange.conversation.max_tokens);
+    for (const Message& message : exchange.conversation.messages) {
+      v1::ChatMessage* one = request.mutable_chat()->add_messages();
+      one->set_role(message.role);
+      one->set_content(message.content);
+    }
+    return request.SerializeAsString();
   };
 }
 

@@ -16,4 +16,7 @@ using RequestEncoder = std::function<std::string(const Exchange&)>;
 // options are copied. Errors: InvalidArgument if extra_body is no object.
 absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const std::string& model);
 
+// The message sluice.v1.GenerateRequest, without gRPC's prefix.
+RequestEncoder GrpcEncoder(const LoadOptions& options, const std::string& model);
+
 }  // namespace sluice::load

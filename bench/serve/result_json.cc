@@ -207,8 +207,8 @@ std::vector<std::string> Doubts(const LoadOptions& options, const LoadResult& re
 
 json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
   const Measurement& m = *result.measured;
-  const double seconds = m.WindowSeconds(), chunks_per_token = m.ChunksPerToken();
-  const double run_tokens = Ratio(static_cast<double>(m.all_chunks), chunks_per_token);
+  const double seconds = m.WindowSeconds();
+  const auto run_tokens = static_cast<double>(m.all_tokens);
   const auto per_second = [&](int64_t n) { return static_cast<double>(n) / seconds; };
   json::object errors;
   for (const auto& [kind, error] : m.errors)
@@ -238,7 +238,8 @@ json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
                               {"cached_prompt", m.cached_tokens},
                               {"output", m.output_tokens},
                               {"chunks", m.chunks},
-                              {"chunks_per_token", chunks_per_token},
+                              {"chunks_per_token", m.ChunksPerToken()},
+                              {"whole_run", m.all_tokens},
                               {"in_window", m.WindowTokens()}}},
       {"latency_ms", json::object{{"ttft", LatencyJson(m.ttft)},
                                   {"itl", LatencyJson(m.itl)},

@@ -1,7 +1,6 @@
 #include "bench/serve/runner.h"
 
 #include <fmt/format.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +16,8 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "bench/serve/epoll.h"
+#include "bench/serve/grpc_transport.h"
 #include "bench/serve/http_transport.h"
 #include "bench/serve/request_body.h"
 #include "bench/serve/server_facts.h"
@@ -284,9 +285,8 @@ void Runner::Wait(int64_t now_ns) {
   for (const int64_t edge : {window_begin_ns_, stop_ns_})
     if (edge > now_ns) until = std::min(until, edge);
   const int64_t wait = std::max<int64_t>(until - now_ns, 0);
-  const timespec timeout{.tv_sec = wait / kSecond, .tv_nsec = wait % kSecond};
   std::array<epoll_event, kEventsAtOnce> events;
-  const int count = epoll_pwait2(epoll(), events.data(), kEventsAtOnce, &timeout, nullptr);
+  const int count = WaitForEvents(epoll(), events.data(), kEventsAtOnce, wait);
   // One reading for the batch: what is reported had arrived by now.
   const int64_t arrived_ns = NowNs();
   for (int i = 0; i < count; ++i)
@@ -297,6 +297,7 @@ void Runner::Wait(int64_t now_ns) {
 
 void Runner::Run(std::unique_ptr<Transport> transport, LoadResult& result) {
   transport_ = std::move(transport);
+  result.run_begin = ReadCpu(options_.server_pid);
   if (options_.idle_connections > 0) {
     measured_ = std::make_unique<Measurement>(NowNs(), 0, INT64_MAX, options_.slo);
     const int64_t give_up_ns = NowNs() + 60 * kSecond;
@@ -306,7 +307,6 @@ void Runner::Run(std::unique_ptr<Transport> transport, LoadResult& result) {
     }
   }
   int64_t now_ns = NowNs(), next_progress_ns = now_ns;
-  result.run_begin = ReadCpu(options_.server_pid);
   Begin(now_ns);
   const int64_t drain_ns =
       stop_ns_ == INT64_MAX ? INT64_MAX : stop_ns_ + Nanoseconds(options_.drain_seconds);
@@ -355,10 +355,19 @@ absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options, const RunHooks& h
   if (options.check_script) {
     ASSIGN_OR_RETURN(script, FetchScript(options, endpoint, result.model));
   }
+  const bool grpc = options.protocol == "grpc";
   ASSIGN_OR_RETURN(RequestEncoder encode, OpenAiEncoder(options, result.model));
+  if (grpc) encode = GrpcEncoder(options, result.model);
   Runner runner(options, hooks, std::move(arrivals), std::move(prompts), std::move(encode),
                 script ? &*script : nullptr);
-  runner.Run(std::make_unique<HttpTransport>(options, endpoint, runner.epoll(), runner), result);
+  if (!grpc) {
+    runner.Run(std::make_unique<HttpTransport>(options, endpoint, runner.epoll(), runner), result);
+    return result;
+  }
+  TlsOptions http2 = options.tls;
+  http2.http2 = true;
+  ASSIGN_OR_RETURN(const Endpoint calls, AtPort(endpoint, options.grpc_port, http2));
+  runner.Run(std::make_unique<GrpcTransport>(options, calls, runner.epoll(), runner), result);
   return result;
 }
 

@@ -97,6 +97,13 @@ absl::StatusOr<Endpoint> ResolveUrl(std::string_view url, const TlsOptions& opti
   return endpoint;
 }
 
+absl::StatusOr<Endpoint> AtPort(const Endpoint& endpoint, int64_t port, const TlsOptions& options) {
+  const bool v6 = endpoint.host.find(':') != std::string::npos;
+  return ResolveUrl(fmt::format("{}://{}{}{}:{}", endpoint.tls == nullptr ? "http" : "https",
+                                v6 ? "[" : "", endpoint.host, v6 ? "]" : "", port),
+                    options);
+}
+
 absl::Status Socket::Connect(const Endpoint& endpoint, int receive_buffer) {
   fd_ = socket(endpoint.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd_ < 0) return absl::ResourceExhaustedError(fmt::format("socket: {}", strerror(errno)));
@@ -133,6 +140,10 @@ Socket::Io Socket::TlsResult(int result) {
   wants_write_ = error == SSL_ERROR_WANT_WRITE;
   if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return Io::kAgain;
   return error == SSL_ERROR_ZERO_RETURN ? Io::kClosed : Io::kFailed;
+}
+
+std::string Socket::CertificateVerdict() const {
+  return X509_verify_cert_error_string(SSL_get_verify_result(ssl_.get()));
 }
 
 Socket::Io Socket::Read(char* data, size_t& size) {

@@ -41,6 +41,9 @@ struct TlsOptions {
 // a name that does not resolve.
 absl::StatusOr<Endpoint> ResolveUrl(std::string_view url, const TlsOptions& options);
 
+// The same host and TLS at another port, and with ALPN as `options` say.
+absl::StatusOr<Endpoint> AtPort(const Endpoint& endpoint, int64_t port, const TlsOptions& options);
+
 class Socket {
  public:
   enum class Io { kOk, kAgain, kClosed, kFailed };
@@ -63,6 +66,12 @@ class Socket {
   [[nodiscard]] bool HasBuffered() const { return ssl_ != nullptr && SSL_pending(ssl_.get()) > 0; }
   // A TLS handshake or key change that has to write before it can go on.
   [[nodiscard]] bool wants_write() const { return wants_write_; }
+  // With TLS, before the handshake has ended.
+  [[nodiscard]] bool in_handshake() const {
+    return ssl_ != nullptr && !SSL_is_init_finished(ssl_.get());
+  }
+  // What OpenSSL thinks of the peer's certificate.
+  [[nodiscard]] std::string CertificateVerdict() const;
   [[nodiscard]] int fd() const { return fd_; }
   void Close();
 

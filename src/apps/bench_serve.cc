@@ -129,6 +129,10 @@ void AddRequestFlags(CLI::App* app, ServeFlags& flags) {
       ->check(CLI::Range(1, 1'000'000));
   app->add_option("--max-connections", o.max_connections, "At most so many at once (4096)")
       ->check(CLI::Range(1, 1'000'000));
+  app->add_option("--grpc-port", o.grpc_port, "grpc: of the same host (8001)")
+      ->check(CLI::Range(1, 65535));
+  app->add_option("--grpc-connections", o.grpc_connections, "grpc: that share the calls (16)")
+      ->check(CLI::Range(1, 10'000));
   app->add_flag("--new-connections", o.new_connections, "One for each request");
   app->add_option("--idle-connections", o.idle_connections, "More that send nothing")
       ->check(CLI::Range(0, 1'000'000));
@@ -168,8 +172,7 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
   if (o.protocol == "kserve")
     return absl::UnimplementedError(
         "protocol kserve is not there yet: the server does not have it");
-  if (o.protocol == "grpc") return absl::UnimplementedError("protocol grpc is not there yet");
-  if (o.protocol != "openai")
+  if (o.protocol != "openai" && o.protocol != "grpc")
     return absl::InvalidArgumentError(
         fmt::format("protocol {} is none of openai, grpc and kserve", o.protocol));
   ASSIGN_OR_RETURN(o.slo, load::ParseSlo(flags.slo));
@@ -184,6 +187,10 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
   if (o.arrivals.kind == load::ArrivalKind::kTrace) {
     ASSIGN_OR_RETURN(o.arrivals.trace, load::ReadTrace(flags.trace));
   }
+  for (const char* name :
+       {"--endpoint", "--extra-body", "--new-connections", "--idle-connections", "--slow-fraction"})
+    if (o.protocol == "grpc" && app.count(name) > 0)
+      return absl::InvalidArgumentError(fmt::format("{} is of protocol openai", name + 2));
   if (o.concurrency > 0 && (app.count("--rate") > 0 || app.count("--arrivals") > 0))
     return absl::InvalidArgumentError(
         "concurrency is a closed loop, rate and arrivals an open one");

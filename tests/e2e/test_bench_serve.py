@@ -300,3 +300,48 @@ def test_a_refusal_of_the_real_server_is_counted(real):
                    "--extra-body", '{"top_p": 7}', expect=2)  # fmt: skip
     assert result["errors"]["http_400"]["count"] == 2
     assert "top_p" in result["errors"]["http_400"]["example"]
+
+
+def test_grpc_calls_share_connections(real):
+    result = bench("--url", real.url, "--protocol", "grpc", "--grpc-port", str(real.grpc_port), "--grpc-connections", "2",
+                   "--concurrency", "4", "--requests", "8", "--duration-s", "60", "--output-tokens", "5", "--turns", "2",
+                   "--prompt-tokens", "12")  # fmt: skip
+    assert result["requests"]["completed"] == 8, result["errors"]
+    assert result["connections"]["opened"] == 2
+    assert result["tokens"]["output"] == 40
+    assert result["tokens"]["chunks"] <= 40
+    real.wait_idle()
+
+
+def test_grpc_failures_are_reported_by_kind_and_leave_nothing(real):
+    common = ["--url", real.url, "--protocol", "grpc", "--concurrency", "2", "--requests", "4", "--duration-s", "20"]
+    grpc_port = str(real.grpc_port)
+
+    def kinds(*flags: str) -> dict[str, int]:
+        return {kind: error["count"] for kind, error in bench(*common, *flags, expect=2)["errors"].items()}
+
+    assert kinds("--grpc-port", grpc_port, "--model", "nonesuch") == {"grpc_5": 4}
+    assert kinds("--grpc-port", grpc_port, "--timeout-s", "0.3", "--output-tokens", "400") == {"timeout": 4}
+    assert set(kinds("--grpc-port", str(real.port))) <= {"closed_early", "connection_failed", "malformed_http2"}
+    with BadServer(b"\x00\x00\x04\x08\x00\x00\x00\x00\x01" + b"\xff" * 500) as bad:
+        port = bad.url.rsplit(":", 1)[1]
+        assert set(kinds("--grpc-port", port)) <= {"closed_early", "connection_failed", "malformed_http2", "stream_reset"}
+    real.wait_idle()
+
+
+def test_tls_is_checked_unless_told_otherwise(start, tmp_path: pathlib.Path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = start("--tls-cert", str(cert), "--tls-key", str(key))
+    common = ["--model", "default", "--concurrency", "2", "--requests", "4", "--duration-s", "30", "--output-tokens", "5",
+              "--prompt-tokens", "12"]  # fmt: skip
+    for url, flags in ((server.url, ["--tls-ca", str(cert)]), (server.url.replace("127.0.0.1", "localhost"), ["--tls-ca", str(cert)]),
+                       (server.url, ["--tls-insecure"])):  # fmt: skip
+        assert bench("--url", url, *flags, *common)["requests"]["completed"] == 4
+    grpc = ["--protocol", "grpc", "--grpc-port", str(server.grpc_port), "--tls-ca", str(cert)]
+    assert bench("--url", server.url, *grpc, *common)["requests"]["completed"] == 4
+    assert set(bench("--url", server.url, *common, expect=2)["errors"]) == {"tls_failed"}

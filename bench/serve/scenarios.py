@@ -1,0 +1,290 @@
+"""Named load scenarios: a server with a simulated device on one core, the load generator on another.
+
+`./dev bench serve --scenario NAME` prints JSON with raw counts and checks, and closes with one line. Figures are never
+asserted; what must be true whatever the machine does (contents, counts that agree, nothing left behind) is, by the exit
+status. Standard library only."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+STEP_S = 0.010  # of bench/serve/steady.toml
+READY = re.compile(r"at http://([^:\s]+):(\d+)(?:, gRPC at [^:]+:(\d+))?")
+
+
+@dataclass
+class Scenario:
+    about: str
+    seconds: float  # of load, by default
+    server: list[str] = field(default_factory=list)
+    load: list[str] = field(default_factory=list)
+    expected_errors: set[str] = field(default_factory=set)
+    raw: bool = False  # compare with raw sending
+    grpc: bool = False
+
+
+ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
+SCENARIOS = {
+    "sse-1000": Scenario(
+        "1000 streams over HTTP, a token each 10 ms", 15, ROWS_1000,
+        ["--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16"], raw=True,
+    ),
+    "grpc-1000": Scenario(
+        "1000 streams over 10 gRPC connections, a token each 10 ms", 15, ROWS_1000,
+        ["--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16",
+         "--protocol", "grpc", "--grpc-connections", "10"], raw=True, grpc=True,
+    ),
+    "overload-3x": Scenario(
+        "three times the requests that 32 rows can serve", 20,
+        ["--max-rows", "32", "--max-waiting-requests", "64"],
+        ["--rate", "480", "--output-tokens", "20", "--prompt-tokens", "16", "--slo", "ttft=1s"], {"http_429"},
+    ),
+    "slow-clients": Scenario(
+        "200 streams, one in ten of which is hardly read", 15, ["--max-rows", "256", "--max-step-tokens", "2048"],
+        ["--concurrency", "200", "--output-tokens", "100", "--prompt-tokens", "16", "--slow-fraction", "0.1",
+         "--slow-pause-s", "0.2"],
+    ),
+    "idle-10k": Scenario(
+        "10,000 idle connections beside 100 streams", 15,
+        ["--max-rows", "128", "--max-connections", "12000", "--idle-timeout-s", "3600", "--read-timeout-s", "3600"],
+        ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16", "--idle-connections", "10000",
+         "--max-connections", "200"],
+    ),
+    "soak": Scenario(
+        "bursts of conversations, some hardly read, some given up", 600, ["--max-rows", "64"],
+        ["--rate", "40", "--arrivals", "gamma", "--cv", "3", "--turns", "3", "--output-tokens", "lognormal:40,0.8",
+         "--prompt-tokens", "lognormal:60,0.7", "--slow-fraction", "0.02", "--slow-pause-s", "0.2", "--timeout-s", "3"],
+        {"timeout", "http_429"},
+    ),
+}  # fmt: skip
+
+
+def process_cpu_s(pid: int) -> float:
+    """User and system seconds by the kernel's ticks: the second opinion on what the load generator read."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def process_rss_bytes(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def num_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def on_core(core: int):
+    """For preexec_fn: the process stays on one core and may open as many files as is allowed."""
+
+    def prepare():
+        if os.cpu_count() > 1:
+            os.sched_setaffinity(0, {core})
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    return prepare
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: pathlib.Path):
+    with open(log, "w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=on_core(0))
+    try:
+        line = ""
+        while not (found := READY.search(line)):
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{command[0]} did not get ready: {log.read_text()[-1000:]}")
+        yield process.pid, f"http://{found[1]}:{found[2]}", int(found[3] or 0)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+def run_load(binary: str, flags: list[str], output: pathlib.Path) -> dict:
+    command = [binary, "bench", "serve", "--json", str(output), *flags]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=on_core(1))
+    if done.returncode not in (0, 2):
+        raise SystemExit(f"the load generator ended with {done.returncode}: {' '.join(command)}")
+    return json.loads(output.read_text())
+
+
+def metrics(url: str) -> dict[str, float]:
+    samples: dict[str, float] = {}
+    for line in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            bare = name.split("{")[0]
+            samples[bare] = samples.get(bare, 0) + float(value)
+    return samples
+
+
+def wait_idle(url: str, seconds: float = 30) -> dict[str, float]:
+    end = time.monotonic() + seconds
+    while True:
+        now = metrics(url)
+        busy = {k: now[k] for k in ("sluice_running_sequences", "sluice_waiting_sequences", "sluice_open_streams")}
+        if not any(busy.values()) or time.monotonic() > end:
+            return now
+        time.sleep(0.05)
+
+
+def without(flags: list[str], *names: str) -> list[str]:
+    """Without these flags and their values."""
+    return [flag for before, flag in zip([""] + flags, flags, strict=False) if flag not in names and before not in names]
+
+
+def within(a: float, b: float, part: float, slack: float = 0) -> bool:
+    return abs(a - b) <= part * max(abs(a), abs(b)) + slack
+
+
+class Run:
+    """One scenario on one server."""
+
+    def __init__(self, args: argparse.Namespace, name: str):
+        self.args, self.name, self.scenario = args, name, SCENARIOS[name]
+        self.seconds = args.seconds or self.scenario.seconds
+        self.folder = pathlib.Path(args.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checks: dict[str, dict] = {}
+
+    def check(self, name: str, ok: bool, **values):
+        self.checks[name] = {"ok": bool(ok), **values}
+
+    def load_flags(self) -> list[str]:
+        warmup = min(3.0, self.seconds / 5)
+        flags = [*self.scenario.load, "--duration-s", str(self.seconds), "--warmup-s", str(warmup), "--seed", str(self.args.seed)]
+        return flags + (["--quiet"] if self.args.quiet else [])
+
+    def run(self) -> dict:
+        server = [
+            self.args.binary, "serve", "--backend", "sim", "--sim-device", str(ROOT / "bench/serve/steady.toml"),
+            "--model", self.args.model, "--http-port", "0", "--grpc-port", "0", "--log-level", "warn", *self.scenario.server,
+        ]  # fmt: skip
+        with started(server, self.folder / f"{self.name}-server.log") as (pid, url, grpc_port):
+            facts = {"rss_before_bytes": process_rss_bytes(pid), "files_before": num_files(pid)}
+            before, cpu_before = metrics(url), process_cpu_s(pid)
+            flags = [*self.load_flags(), "--url", url, "--check-script", "--server-pid", str(pid)]
+            if self.scenario.grpc:
+                flags += ["--grpc-port", str(grpc_port)]
+            result = run_load(self.args.binary, flags, self.folder / f"{self.name}.json")
+            cpu_after, after = process_cpu_s(pid), wait_idle(url)
+            facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid)}
+            self.check_run(result, before, after, cpu_after - cpu_before, facts)
+        out = {"scenario": self.name, "about": self.scenario.about, "seconds": self.seconds, "load": result, "server": facts}
+        if self.scenario.raw:
+            out["raw_send"] = self.run_raw(result)
+        if self.name == "slow-clients":
+            out["without_slow"] = self.run_without_slow(server)
+        out["checks"] = self.checks
+        return out
+
+    def run_raw(self, result: dict) -> dict:
+        """The same streams from a server that does nothing but send, with chunks of the same size."""
+        wire = result["wire"]
+        lines = wire["data_lines"] or wire["chunks"]
+        size = max(200, round(wire["bytes"] / lines)) if wire["data_lines"] else 282
+        raw = [self.args.binary, "bench", "raw-send", "--step-ms", str(STEP_S * 1000), "--chunk-bytes", str(size)]
+        flags = without(self.load_flags(), "--protocol", "--grpc-connections")
+        with started(raw, self.folder / f"{self.name}-raw.log") as (pid, url, _):
+            return run_load(self.args.binary, [*flags, "--url", url, "--server-pid", str(pid)], self.folder / f"{self.name}-raw.json")
+
+    def run_without_slow(self, server: list[str]) -> dict:
+        with started(server, self.folder / f"{self.name}-base.log") as (pid, url, _):
+            flags = [*without(self.load_flags(), "--slow-fraction", "--slow-pause-s"), "--url", url, "--server-pid", str(pid)]
+            return run_load(self.args.binary, flags, self.folder / f"{self.name}-base.json")
+
+    def check_run(self, result: dict, before: dict, after: dict, cpu_s: float, facts: dict):
+        requests, wire, tokens = result["requests"], result["wire"], result["tokens"]
+        errors = {kind: error["count"] for kind, error in result["errors"].items()}
+        self.check("only expected errors", set(errors) <= self.scenario.expected_errors, errors=errors)
+        self.check("some requests completed", requests["completed"] > 0, completed=requests["completed"])
+        # The readers' chunks against lines counted in raw bytes: beside its chunks a completed answer has the role, the
+        # finish, often with the last text, the usage and [DONE]; one that was given up has some of these.
+        if not self.scenario.grpc:
+            most = wire["chunks"] + 4 * requests["whole_run"]
+            least = wire["chunks"] + 3 * (requests["whole_run"] - sum(errors.values()))
+            self.check("data lines agree", least * 0.98 <= wire["data_lines"] <= most * 1.02,
+                       on_the_wire=wire["data_lines"], read_at_least=least, read_at_most=most)  # fmt: skip
+        server_tokens = after["sluice_output_tokens_total"] - before.get("sluice_output_tokens_total", 0)
+        if not errors.keys() & {"timeout", "unfinished"}:  # those lose tokens on the way
+            told = tokens["whole_run"]
+            self.check("tokens agree with the server's own count", within(told, server_tokens, 0.02), read=told, server=server_tokens)
+        own = result["cpu"]["server_whole_run_s"]
+        # The ticks also hold what the load generator asks before its run, and the closing of what it held open.
+        slack = 0.1 + 100e-6 * result["connections"]["idle_open"]
+        self.check("CPU time agrees with the kernel's ticks", within(own, cpu_s, 0.02, slack), read=own, ticks=cpu_s)
+        self.check("nothing is left behind", after["sluice_open_streams"] == 0 and after["sluice_running_sequences"] == 0
+                   and after["sluice_orphaned_requests"] == 0)  # fmt: skip
+        self.check("no file is left open", facts["files_after"] <= facts["files_before"] + 8, **facts)
+        if self.name == "idle-10k":
+            idle = result["connections"]["idle_open"]
+            self.check("idle connections stay open", idle == 10000, open=idle)
+        if self.name == "soak":
+            grown = facts["rss_after_bytes"] - facts["rss_before_bytes"]
+            self.check("memory stays", grown < 256 << 20, grown_bytes=grown)
+
+
+def closing_line(out: dict) -> str:
+    load = out["load"]
+    rates, latency, cpu = load["rates"], load["latency_ms"], load["cpu"]
+    parts = [
+        f"{rates['output_tokens_per_s']:.0f} tokens/s", f"{rates['completed_per_s']:.1f} requests/s",
+        f"TTFT p50 {latency['ttft']['p50']:.1f} ms, p99 {latency['ttft']['p99']:.1f} ms",
+        f"ITL p50 {latency['itl']['p50']:.2f} ms, p99 {latency['itl']['p99']:.2f} ms",
+        f"{load['tokens']['chunks_per_token']:.3f} chunks per token", f"{cpu['server_us_per_token']:.2f} us of server CPU per token",
+    ]  # fmt: skip
+    if out["scenario"] == "overload-3x":
+        capacity = 32 / (20 * STEP_S)
+        refused = load["errors"].get("http_429", {"count": 0})["count"]
+        parts.append(f"goodput {rates['goodput_per_s']:.1f}/s of {capacity:.0f}/s capacity, {refused} refused")
+    if "without_slow" in out:
+        base = out["without_slow"]["latency_ms"]["itl"]["p99"]
+        parts.append(f"ITL p99 without slow clients {base:.2f} ms")
+    if out["scenario"] == "idle-10k":
+        server = out["server"]
+        parts.append(f"{(server['rss_after_bytes'] - server['rss_before_bytes']) / 10000 / 1024:.1f} KiB per idle connection")
+    if "raw_send" in out:
+        raw = out["raw_send"]
+        ratio = cpu["server_us_per_token"] / raw["cpu"]["server_us_per_token"]
+        parts.append(f"{ratio:.2f}x raw send ({raw['cpu']['server_us_per_token']:.2f} us, "
+                     f"{raw['tokens']['chunks_per_token']:.3f} chunks per token)")  # fmt: skip
+    return f"{out['scenario']}: " + ", ".join(parts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev bench serve", description=__doc__)
+    parser.add_argument("--scenario", required=True, choices=sorted(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=0, help="of load; default: the scenario's own")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--model", required=True, help="gives tokenizer and template")
+    parser.add_argument("--out", default="build/bench-serve", help="folder for logs and results")
+    parser.add_argument("--quiet", action="store_true")
+    args = parser.parse_args()
+    if os.cpu_count() < 2:
+        print("one core only: server and load share it", file=sys.stderr)
+    run = Run(args, args.scenario)
+    out = run.run()
+    print(json.dumps(out))
+    failed = [name for name, check in out["checks"].items() if not check["ok"]]
+    for name in failed:
+        print(f"check failed: {name}: {out['checks'][name]}", file=sys.stderr)
+    print(closing_line(out))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
