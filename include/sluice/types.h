@@ -11,12 +11,15 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
 namespace sluice {
 
 using TokenId = int32_t;
+// What a step adds to one stream: nearly always one token, which then takes no allocation.
+using NewTokens = absl::InlinedVector<TokenId, 2>;
 
 // Text of a prompt or an output. It converts to nothing and prints nowhere, so no log, trace,
 // metric, status message or error sink can take it by accident; tests/text_privacy_test.py lists
@@ -172,7 +175,7 @@ struct TokenEvent {
   int32_t choice = 0;
   int32_t index = 0;                   // output index of tokens[0] within the choice
   Text content;                        // whole UTF-8 characters; never a piece of a stop string
-  std::vector<TokenId> tokens;         // the tokens whose text is complete with this event
+  NewTokens tokens;                    // the tokens whose text is complete with this event
   std::vector<TokenLogprob> logprobs;  // one a token, if asked for
   std::optional<FinishReason> finish;  // set once a choice, on its last event
 };

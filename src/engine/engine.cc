@@ -204,6 +204,7 @@ void Engine::SubmitSteps() {
     BatchPlan& plan = result.plan;
     if (plan.empty()) return;
     InFlight step{.step = plan.step, .num_tokens = plan.num_tokens(), .began = now};
+    step.sequences.reserve(plan.rows.size());
     for (const Row& row : plan.rows) {
       step.sequences.push_back(row.sequence);
       const auto it = sequences_.find(row.sequence);
@@ -285,8 +286,8 @@ void Engine::CountTokens(Call& call, Choice& choice, size_t num_tokens, absl::Ti
     choice.first_token_at = now;
     metrics_.ObserveTtft(now - call.request.accepted_at);
   } else {
-    const absl::Duration gap = (now - choice.last_token_at) / static_cast<int64_t>(num_tokens);
-    for (size_t i = 0; i < num_tokens; i++) metrics_.ObserveItl(gap);
+    const auto count = static_cast<int64_t>(num_tokens);
+    metrics_.ObserveItl((now - choice.last_token_at) / count, count);
   }
   choice.last_token_at = now;
 }
@@ -365,16 +366,18 @@ void Engine::Fail(const absl::Status& error) {
 
 void Engine::Emit(const Request& request,
                   std::variant<Accepted, TokenEvent, VectorEvent, End> event) {
-  auto it = std::find_if(outbox_.begin(), outbox_.end(),
-                         [&](const auto& box) { return box.first == request.queue; });
-  if (it == outbox_.end())
-    it = outbox_.emplace(outbox_.end(), request.queue, std::vector<StreamEvent>());
-  it->second.push_back({request.tag, std::move(event)});
+  auto box = std::ranges::find(outbox_, request.queue, &Outbox::queue);
+  if (box == outbox_.end()) box = outbox_.insert(box, {.queue = request.queue});
+  if (box->events.empty()) box->events.reserve(box->last_size + 1);
+  box->events.push_back({request.tag, std::move(event)});
 }
 
 void Engine::PublishEvents() {
-  for (auto& [queue, events] : outbox_) queue->Publish(std::move(events));
-  outbox_.clear();
+  std::erase_if(outbox_, [](const Outbox& box) { return box.events.empty(); });
+  for (Outbox& box : outbox_) {
+    box.last_size = box.events.size();
+    box.queue->Publish(std::exchange(box.events, {}));
+  }
 }
 
 void Engine::PublishMetrics() {

@@ -85,6 +85,13 @@ class Engine {
     std::vector<CallId> cancels;
   };
 
+  // This step's events for one front-end thread.
+  struct Outbox {
+    EventQueue* queue = nullptr;  // not touched once its last call has had its End
+    std::vector<StreamEvent> events;
+    size_t last_size = 0;  // of the step before: about what this one will hold
+  };
+
   struct InFlight {
     StepId step = 0;
     std::vector<SequenceId> sequences;
@@ -139,7 +146,7 @@ class Engine {
   absl::flat_hash_map<CallId, std::unique_ptr<Call>> calls_;
   absl::flat_hash_map<SequenceId, std::pair<Call*, int32_t>>
       sequences_;  // live ones: call and choice
-  std::vector<std::pair<EventQueue*, std::vector<StreamEvent>>> outbox_;
+  std::vector<Outbox> outbox_;
   std::set<CallId> backlog_;  // pooled calls with inputs that are not yet in the scheduler
   CallId last_fed_ = 0;       // of them: the next one goes on
   SequenceId next_sequence_ = 1;

@@ -57,13 +57,17 @@ size_t ChoiceOutput::HoldLength() const {
 // the piece.
 void ChoiceOutput::Release(size_t end, Piece* piece) {
   size_t text_end = released_;
-  while (!pending_.empty() && pending_.front().end <= end) {
-    PendingToken& token = pending_.front();
+  while (pending_begin_ < pending_.size() && pending_[pending_begin_].end <= end) {
+    const PendingToken& token = pending_[pending_begin_++];
     text_end = token.end;
     piece->tokens.push_back(token.sampled.token);
     if (options_.logprobs) piece->logprobs.push_back(MakeLogprob(token.sampled));
     num_released_++;
-    pending_.pop_front();
+  }
+  // At least half of it is released before the rest moves, so that a long hold costs no more.
+  if (2 * pending_begin_ >= pending_.size()) {
+    pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(pending_begin_));
+    pending_begin_ = 0;
   }
   piece->content.Append(Text(held_.substr(0, text_end - released_)));
   held_.erase(0, text_end - released_);
@@ -82,6 +86,7 @@ ChoiceOutput::Piece ChoiceOutput::Append(std::span<const SampledToken> tokens) {
     released_ = end;
     held_.clear();
     pending_.clear();
+    pending_begin_ = 0;
     piece.stopped = true;
     piece.num_kept_tokens = num_tokens_;
     return piece;

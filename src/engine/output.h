@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,7 +34,7 @@ class ChoiceOutput {
   struct Piece {
     int32_t index = 0;
     Text content;
-    std::vector<TokenId> tokens;
+    NewTokens tokens;
     std::vector<TokenLogprob> logprobs;
     bool stopped = false;  // a stop string was completed: the choice is over
     int32_t num_kept_tokens =
@@ -73,7 +72,8 @@ class ChoiceOutput {
   size_t released_ = 0;     // bytes of text released so far
   size_t search_from_ = 0;  // offset before which no stop string may begin
   size_t stop_begin_ = 0, stop_end_ = 0;
-  std::deque<PendingToken> pending_;
+  std::vector<PendingToken> pending_;  // [pending_begin_, size) are not yet released
+  size_t pending_begin_ = 0;
   int32_t num_tokens_ = 0;  // taken, stop token included
   int32_t num_released_ = 0;
 };

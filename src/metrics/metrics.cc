@@ -320,6 +320,10 @@ class Metrics::Impl {
   void Set(Id id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.gauge->Set(value); });
   }
+  // counts: by bucket of the histogram, the last one for what is beyond its bounds.
+  void ObserveMany(Id id, const std::vector<double>& counts, double sum) {
+    Each(id, {}, [&](const Series& s) { s.histogram->ObserveMultiple(counts, sum); });
+  }
   void Observe(Id id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.histogram->Observe(value); });
   }
@@ -378,6 +382,7 @@ std::unique_ptr<Metrics> Metrics::ForModel(std::string model) const {
 }
 
 void Metrics::SetEngine(const EngineGauges& g) {
+  FlushStep();
   impl_->Set(kRunning, static_cast<double>(g.running));
   impl_->Set(kWaiting, static_cast<double>(g.waiting));
   impl_->Set(kWaitingTokens, static_cast<double>(g.waiting_tokens));
@@ -404,9 +409,6 @@ void Metrics::CountSimulatedStep(absl::Duration busy, absl::Duration idle) {
 void Metrics::CountPromptTokens(int64_t tokens) {
   impl_->Add(kPromptTokens, static_cast<double>(tokens));
 }
-void Metrics::CountOutputTokens(int64_t tokens) {
-  impl_->Add(kOutputTokens, static_cast<double>(tokens));
-}
 void Metrics::CountEmbeddedInput() { impl_->Add(kEmbeddedInputs, 1); }
 void Metrics::ObserveQueueTime(absl::Duration time) {
   impl_->Observe(kQueueTime, absl::ToDoubleSeconds(time));
@@ -414,7 +416,25 @@ void Metrics::ObserveQueueTime(absl::Duration time) {
 void Metrics::ObserveTtft(absl::Duration time) {
   impl_->Observe(kTtft, absl::ToDoubleSeconds(time));
 }
-void Metrics::ObserveItl(absl::Duration time) { impl_->Observe(kItl, absl::ToDoubleSeconds(time)); }
+void Metrics::ObserveItl(absl::Duration gap, int64_t tokens) {
+  static const Buckets kBounds = Ladder(Def(kItl).first_bucket, Def(kItl).last_bucket);
+  const double seconds = absl::ToDoubleSeconds(gap);
+  // As prometheus-cpp has it: a bound belongs to its own bucket.
+  const auto bucket = std::ranges::lower_bound(kBounds, seconds) - kBounds.begin();
+  step_.gaps_by_bucket.resize(kBounds.size() + 1);
+  step_.gaps_by_bucket[static_cast<size_t>(bucket)] += static_cast<double>(tokens);
+  step_.gaps += tokens;
+  step_.gap_seconds += seconds * static_cast<double>(tokens);
+}
+void Metrics::FlushStep() {
+  if (step_.output_tokens > 0)
+    impl_->Add(kOutputTokens, static_cast<double>(std::exchange(step_.output_tokens, 0)));
+  if (step_.gaps == 0) return;
+  impl_->ObserveMany(kItl, step_.gaps_by_bucket, step_.gap_seconds);
+  std::ranges::fill(step_.gaps_by_bucket, 0);
+  step_.gaps = 0;
+  step_.gap_seconds = 0;
+}
 void Metrics::ObserveTpot(absl::Duration time) {
   impl_->Observe(kTpot, absl::ToDoubleSeconds(time));
 }

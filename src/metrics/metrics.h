@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "sluice/types.h"
@@ -63,18 +64,20 @@ class Metrics {
 
   OrphanAudit& orphans;
 
-  // Engine thread, once a step.
+  // Engine thread, once a step, before its events go out: shows what was counted by token, too.
   void SetEngine(const EngineGauges& gauges);
   void CountStep(int64_t tokens, absl::Duration device_time);
   void CountSimulatedStep(absl::Duration busy, absl::Duration idle);
   // Engine thread, by request.
   void CountPromptTokens(int64_t tokens);
-  void CountOutputTokens(int64_t tokens);
   void CountEmbeddedInput();  // a text or pair whose vector or score is computed
   void ObserveQueueTime(absl::Duration time);
   void ObserveTtft(absl::Duration time);
-  void ObserveItl(absl::Duration time);
   void ObserveTpot(absl::Duration time);
+  // Engine thread, by token: collected until SetEngine, so that a token costs no lock.
+  void CountOutputTokens(int64_t tokens) { step_.output_tokens += tokens; }
+  void ObserveItl(absl::Duration gap, int64_t tokens);
+  // Engine thread, by request.
   void ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& usage);
   // Front ends. `route` comes from the route table, never from the client.
   void CountHttpRequest(std::string_view route, int http_status, absl::Duration time);
@@ -100,6 +103,16 @@ class Metrics {
   class Impl;
   Metrics(std::string model, std::shared_ptr<Page> page, bool first);
 
+  // Of a step, by token; engine thread only.
+  struct StepCounts {
+    int64_t output_tokens = 0;
+    int64_t gaps = 0;
+    double gap_seconds = 0;
+    std::vector<double> gaps_by_bucket;
+  };
+  void FlushStep();
+
+  StepCounts step_;
   const std::shared_ptr<Page> page_;  // owners: the Metrics of every model
   const std::unique_ptr<Impl> impl_;
 };

@@ -66,7 +66,7 @@ struct SequenceSpec {
 // News of one sequence.
 struct SequenceUpdate {
   SequenceId sequence = 0;
-  std::vector<SampledToken> tokens;  // newly accepted, in order
+  AcceptedTokens tokens;  // newly accepted, in order
   std::optional<FinishReason>
       finished;  // kStop, kLength (Apply) or kDeadline (Schedule); it has left the scheduler
   int32_t num_cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "step/batch_plan.h"
 
@@ -17,13 +18,16 @@ struct SampledToken {
       top;  // the num_logprobs best, descending, ties by ascending id
 };
 
+// Of one row in one step: one, but for drafts.
+using AcceptedTokens = absl::InlinedVector<SampledToken, 1>;
+
 // Of a whole sequence: an embedding, or a head's scores. Only passed on until it leaves the engine.
 using PooledVector = std::vector<float>;
 
 struct RowResult {
   SequenceId sequence = 0;
-  std::vector<SampledToken> tokens;  // accepted tokens in order; empty unless RowOutput::kSample
-  PooledVector pooled;               // of RowOutput::kPooled
+  AcceptedTokens tokens;  // accepted tokens in order; empty unless RowOutput::kSample
+  PooledVector pooled;    // of RowOutput::kPooled
 };
 
 struct StepResult {

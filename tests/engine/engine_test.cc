@@ -13,32 +13,10 @@
 
 #include "executor/faulty_executor.h"
 #include "executor/simulated_executor.h"
+#include "tests/engine/letter_tokenizer.h"
 
 namespace sluice {
 namespace {
-
-// Token t stands for the letter 'a' + t % 26.
-class LetterTokenizer final : public Tokenizer {
- public:
-  LetterTokenizer() {
-    for (int i = 0; i < 1000; i++) letters_ += static_cast<char>('a' + i % 26);
-  }
-  [[nodiscard]] std::vector<TokenId> Encode(std::span<const PromptSegment>) const override {
-    return {};
-  }
-  [[nodiscard]] EncodedTexts EncodeTexts(const Text&, const Text*, size_t) const override {
-    return {};
-  }
-  [[nodiscard]] std::string Decode(std::span<const TokenId>, bool) const override { return {}; }
-  [[nodiscard]] std::string_view TokenBytes(TokenId t) const override {
-    return std::string_view(letters_).substr(t, 1);
-  }
-  [[nodiscard]] bool IsSpecial(TokenId) const override { return false; }
-  [[nodiscard]] int32_t vocab_size() const override { return 1000; }
-
- private:
-  std::string letters_;
-};
 
 // Collects events; a test waits for what it needs.
 class Collector final : public EventQueue {

@@ -128,11 +128,11 @@ TEST(ChoiceOutput, HalfACharacterIsHeldAndAnUnfinishedOneBecomesTheReplacement) 
   EXPECT_TRUE(piece.tokens.empty());
   piece = output.Append({&second, 1});
   EXPECT_EQ(piece.content.Reveal(), "\xF0\x9F\x98\x80");
-  EXPECT_EQ(piece.tokens, (std::vector<TokenId>{261, 262}));
+  EXPECT_EQ(piece.tokens, (NewTokens{261, 262}));
   EXPECT_TRUE(output.Append({&broken, 1}).content.empty());
   piece = output.Close(nullptr);
   EXPECT_EQ(piece.content.Reveal(), "\xEF\xBF\xBD");
-  EXPECT_EQ(piece.tokens, (std::vector<TokenId>{263}));
+  EXPECT_EQ(piece.tokens, (NewTokens{263}));
 }
 
 TEST(ChoiceOutput, SpecialTokensAndTheStopTokenShowNoText) {

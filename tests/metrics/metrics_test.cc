@@ -50,6 +50,8 @@ TEST(Metrics, ModelsShareAPageAndAnAuditButNoSeries) {
   const std::unique_ptr<Metrics> second = first.ForModel("b");
   first.CountOutputTokens(1);
   second->CountOutputTokens(2);
+  first.SetEngine({});
+  second->SetEngine({});
   second->orphans.EngineAdded();
   const std::string page = first.Render();
   EXPECT_THAT(page, HasSubstr("sluice_output_tokens_total{model_name=\"a\"} 1\n"));
@@ -66,6 +68,7 @@ TEST(Metrics, AModelsSeriesLeaveThePageWithItsLastOwner) {
   one->ObserveEnd(FinishReason::kLength, absl::Seconds(1), {});
   one.reset();
   two->CountOutputTokens(2);
+  two->SetEngine({});
   EXPECT_THAT(first.Render(), HasSubstr("sluice_output_tokens_total{model_name=\"b\"} 2\n"));
   two.reset();
   EXPECT_THAT(first.Render(), Not(HasSubstr("model_name=\"b\"")));

@@ -7,12 +7,13 @@
 #include <new>
 
 namespace {
-thread_local size_t held = 0, peak = 0;
+thread_local size_t held = 0, peak = 0, allocations = 0;
 }  // namespace
 
 void* operator new(size_t size) {
   void* memory = std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
+  ++allocations;
   held += malloc_usable_size(memory);
   peak = std::max(peak, held);
   return memory;
@@ -22,6 +23,7 @@ void* operator new(size_t size) {
 void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept {
   void* memory = std::malloc(size);
   if (memory != nullptr) held += malloc_usable_size(memory);
+  ++allocations;
   peak = std::max(peak, held);
   return memory;
 }
@@ -35,7 +37,8 @@ void operator delete(void* memory, size_t /*size*/) noexcept { operator delete(m
 
 namespace sluice {
 
-AllocationPeak::AllocationPeak() { held = peak = 0; }
+AllocationPeak::AllocationPeak() { held = peak = allocations = 0; }
 size_t AllocationPeak::bytes() const { return peak; }
+size_t AllocationPeak::count() const { return allocations; }
 
 }  // namespace sluice

@@ -1,4 +1,5 @@
-// How much memory a piece of code holds at most, by counting operator new in the test binary.
+// How much memory a piece of code holds at most and how often it asks for some, by counting
+// operator new in the test binary.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@ class AllocationPeak {
   AllocationPeak();
   [[nodiscard]] size_t bytes()
       const;  // the most that was held at once, beyond what was held at construction
+  [[nodiscard]] size_t count() const;  // of allocations
 };
 
 }  // namespace sluice
