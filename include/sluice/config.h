@@ -45,6 +45,7 @@ struct Config {
   int32_t admin_port = -1;          // loopback only; -1: none
   bool admin_only_metrics = false;  // /metrics and health only on the admin port
   int32_t io_threads = 1;
+  bool io_uring = true;  // where the kernel allows it
   int32_t prepare_threads = 1;
   int32_t max_connections = 4096;
   int64_t max_body_bytes = 16 << 20;

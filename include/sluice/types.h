@@ -82,6 +82,8 @@ struct GenerateRequest {
   bool add_generation_prompt = true;  // chat only
   bool skip_special_tokens = true;    // leave special tokens out of the output text
   bool include_stop_str_in_output = false;
+  // Tokens that a TokenEvent of a choice waits for, but for its first and last event: [1, 1024].
+  int64_t stream_interval = 1;
   SamplingOptions sampling;
   int32_t default_max_tokens = 0;  // 0: the rest of the context (chat); 16 for completions
   int32_t priority = 0;            // lower runs first

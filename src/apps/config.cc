@@ -323,6 +323,8 @@ const std::vector<Setting>& Settings() {
       {"admin-only-metrics", &C::admin_only_metrics,
        "Serve /metrics and health on the admin port only"},
       {"io-threads", &C::io_threads, "HTTP I/O threads", 1, 64},
+      {"io-uring", &C::io_uring,
+       "Send the chunks of many HTTP streams with one system call, where the kernel allows it"},
       {"prepare-threads", &C::prepare_threads, "Threads that template and tokenize prompts", 1, 64},
       {"max-connections", &C::max_connections, "HTTP connections; more are closed at once", 1,
        1000000},

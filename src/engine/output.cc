@@ -91,7 +91,8 @@ ChoiceOutput::Piece ChoiceOutput::Append(std::span<const SampledToken> tokens) {
     piece.num_kept_tokens = num_tokens_;
     return piece;
   }
-  Release(released_ + held_.size() - HoldLength(), &piece);
+  const bool waits = num_released_ > 0 && pending_.size() - pending_begin_ < options_.interval;
+  if (!waits) Release(released_ + held_.size() - HoldLength(), &piece);
   return piece;
 }
 

@@ -19,6 +19,7 @@ struct OutputOptions {
   bool include_stop_str_in_output = false;
   int32_t min_tokens = 0;  // stop strings completed before that many output tokens do not count
   bool logprobs = false;
+  size_t interval = 1;  // tokens that a piece waits for, but for the first and the last
 };
 
 // One choice's text. Text is released token by token: a token waits while it ends inside a
@@ -41,7 +42,7 @@ class ChoiceOutput {
         0;  // with stopped: output tokens up to and with the one that completed it
   };
 
-  // Takes newly accepted tokens. Tokens after the one that completes a stop string are ignored.
+  // Takes newly accepted tokens; the piece is empty while too few are there. Tokens after the one that completes a stop string are ignored.
   Piece Append(std::span<const SampledToken> tokens);
 
   // The choice has ended by a stop token (which is not shown unless include_stop_str_in_output) or

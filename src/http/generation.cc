@@ -39,7 +39,7 @@ void Generation::OnAccepted(Accepted accepted) {
   }
 }
 
-void Generation::Flush() {
+void Generation::Flush(SendBatch* batch) {
   if (options_.stream && accepted_ && !wire_->closed() && !wire_->blocked() && !end_written_) {
     // Reused by all streams of the thread; holds one write.
     static thread_local std::string payload;
@@ -60,7 +60,7 @@ void Generation::Flush() {
     }
     AppendChunk(payload);
     if (end_written_ && options_.chunked) wire_->Append("0\r\n\r\n");
-    wire_->Flush();
+    wire_->Flush(batch);
   }
   if (end_) wire_->Wake();
 }

@@ -32,7 +32,7 @@ class Generation final : public StreamSink {
   void Started(CallId call) { call_ = call; }
 
   void Push(StreamEvent& event) override;
-  void Flush() override;
+  void Flush(SendBatch* batch) override;
   void Cancel() override;
   // Cancels because of the server, not the client, who is told so.
   void CancelBecause(absl::Status why);

@@ -319,6 +319,7 @@ absl::StatusOr<OpenAiRequest> ParseGenerate(Endpoint endpoint, std::string_view 
     constexpr int32_t kMaxPriority = std::numeric_limits<int32_t>::max();
     generate.priority =
         static_cast<int32_t>(fields.IntegerIn("priority", -kMaxPriority, kMaxPriority).value_or(0));
+    generate.stream_interval = fields.Integer("stream_interval").value_or(1);
     request.return_token_ids = fields.Boolean("return_token_ids").value_or(false);
     ReadRequestId(fields, generate);
     RefuseUnsupportedFields(endpoint, request.generate.sampling.n, fields);

@@ -19,6 +19,7 @@ std::string_view OpenApiDocument() {
    "repetition_penalty":{"type":"number"},"logit_bias":{"type":"object","additionalProperties":{"type":"number"}},
    "min_tokens":{"type":"integer"},"ignore_eos":{"type":"boolean"},"seed":{"type":"integer"},"priority":{"type":"integer"},
    "skip_special_tokens":{"type":"boolean"},"include_stop_str_in_output":{"type":"boolean"},"return_token_ids":{"type":"boolean"},
+   "stream_interval":{"type":"integer","minimum":1,"maximum":1024},
    "request_id":{"type":"string"},"user":{"type":"string"}}},
   "Message":{"type":"object","required":["role","content"],"properties":{"role":{"enum":["system","developer","user","assistant"]},
    "content":{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"object","properties":{"type":{"const":"text"},"text":{"type":"string"}}}}]}}},

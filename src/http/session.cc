@@ -47,7 +47,7 @@ void Session::Spawn(std::shared_ptr<Session> session) {
     if (self->generation_ != nullptr) self->generation_->Cancel();
   };
   const auto on_drained = [self] {
-    if (self->generation_ != nullptr) self->generation_->Flush();
+    if (self->generation_ != nullptr) self->generation_->Flush(nullptr);
   };
   self->wire_.Attach(session, on_closed, on_drained);
   const auto run = [session = std::move(session)]() -> asio::awaitable<void> {

@@ -50,7 +50,9 @@ void Shard::Start() {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    if (context_.config.io_uring) batch_ = SendBatch::Create();
     io_.run();
+    batch_.reset();
   });
 }
 
@@ -93,8 +95,9 @@ void Shard::Drain() {
     dirty_.pop_front();
     if (it == streams_.end()) continue;
     it->second.dirty = false;
-    it->second.sink->Flush();
+    it->second.sink->Flush(batch_.get());
   }
+  if (batch_ != nullptr) batch_->Run();
   if (dirty_.empty()) return;
   {
     MutexLock lock(mutex_);

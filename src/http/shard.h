@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "http/asio.h"
+#include "http/send_batch.h"
 #include "http/stream_sink.h"
 #include "http/tls.h"
 #include "metrics/metrics.h"
@@ -78,6 +79,7 @@ class Shard final : public EventQueue {
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::steady_timer sweep_timer_;
+  std::unique_ptr<SendBatch> batch_;  // the thread's own; null: each stream sends by itself
   std::thread thread_;
 
   Mutex mutex_;

@@ -6,6 +6,8 @@
 
 namespace sluice {
 
+class SendBatch;
+
 // I/O thread only. An EventQueue first pushes all events it holds, then flushes each sink that got
 // some once.
 class StreamSink {
@@ -13,8 +15,9 @@ class StreamSink {
   virtual ~StreamSink() = default;
   // Applies one event. No I/O. After an End nothing follows.
   virtual void Push(StreamEvent& event) = 0;
-  // Writes what is pending, in one go, as far as the client takes it.
-  virtual void Flush() = 0;
+  // Writes what is pending, in one go, as far as the client takes it; into `batch`, if there is
+  // one, which is run soon.
+  virtual void Flush(SendBatch* batch) = 0;
   // Ends the generation from this side; its End still comes.
   virtual void Cancel() = 0;
 };

@@ -1,7 +1,10 @@
 #include "http/wire.h"
 
 #include <array>
+#include <cerrno>
 #include <utility>
+
+#include "http/send_batch.h"
 
 namespace sluice {
 namespace {
@@ -72,9 +75,11 @@ bool Wire::PumpInput() {
   return any || closed_;
 }
 
-void Wire::Flush() {
+void Wire::Flush(SendBatch* batch) {
+  if (batch != nullptr && !broken_ && !write_armed_ && !transport_.is_tls() && !unsent().empty())
+    return batch->Add(this);
   while (!broken_ && output_begin_ < output_.size()) {
-    const IoResult result = transport_.Write(std::string_view(output_).substr(output_begin_));
+    const IoResult result = transport_.Write(unsent());
     if (result.state == IoState::kDone) {
       output_begin_ += result.bytes;
       write_deadline_ = SteadyTime::max();
@@ -91,6 +96,16 @@ void Wire::Flush() {
   output_.clear();
   output_begin_ = 0;
   write_deadline_ = SteadyTime::max();
+}
+
+void Wire::Sent(int result) {
+  if (result > 0) {
+    output_begin_ += static_cast<size_t>(result);
+  } else if (result != -EAGAIN && result != -EINTR && !broken_) {
+    broken_ = true;
+    PeerGone();
+  }
+  Flush();  // the rest, or to wait until the client takes more
 }
 
 void Wire::ReleaseMemory() {

@@ -13,6 +13,8 @@
 
 namespace sluice {
 
+class SendBatch;
+
 using SteadyTime = std::chrono::steady_clock::time_point;
 using SteadyDuration = std::chrono::steady_clock::duration;
 
@@ -52,7 +54,14 @@ class Wire {
   void Append(std::string_view bytes) {
     if (!broken_) output_ += bytes;
   }
-  void Flush();
+  // Sends now, or with the batch where that can be.
+  void Flush(SendBatch* batch = nullptr);
+  // For a batch: what to send, where to, and what came of it (bytes, or a negative errno).
+  [[nodiscard]] std::string_view unsent() const {
+    return std::string_view(output_).substr(output_begin_);
+  }
+  [[nodiscard]] int fd() { return transport_.socket().native_handle(); }
+  void Sent(int result);
   // The client is slow: what was appended has not all gone out.
   [[nodiscard]] bool blocked() const { return !output_.empty(); }
   // Nothing can be written any more.

@@ -175,6 +175,7 @@ absl::StatusOr<GenerateRequest> DecodeGenerate(v1::GenerateRequest message) {
   request.parse_special = !message.has_parse_special() || message.parse_special();
   request.skip_special_tokens = !message.has_skip_special_tokens() || message.skip_special_tokens();
   request.include_stop_str_in_output = message.include_stop_str_in_output();
+  if (message.has_stream_interval()) request.stream_interval = message.stream_interval();
   request.sampling = DecodeSampling(*message.mutable_sampling());
   request.priority = message.priority();
   request.idempotency_key = std::move(*message.mutable_idempotency_key());

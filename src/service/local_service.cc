@@ -46,6 +46,7 @@ std::string RefusalReason(const absl::Status& status) {
 }
 
 constexpr size_t kMaxAdministration = 16;  // tasks that may wait
+constexpr int64_t kMaxStreamInterval = 1024;
 constexpr absl::Duration kUnloadPoll = absl::Milliseconds(10);
 
 uint64_t RandomBits() {
@@ -231,6 +232,10 @@ absl::StatusOr<Request> LocalService::BuildGenerate(const GenerateRequest& in,
     return FieldError("resume_output_tokens",
                       fmt::format("resume_output_tokens needs n = 1; n is {}", in.sampling.n));
   }
+  if (in.stream_interval < 1 || in.stream_interval > kMaxStreamInterval) {
+    return FieldError("stream_interval", fmt::format("stream_interval is {}; it must be in [1, {}]",
+                                                     in.stream_interval, kMaxStreamInterval));
+  }
   auto max_output_tokens =
       ResolveMaxOutputTokens(in, model.info, static_cast<int64_t>(tokens.size()));
   if (!max_output_tokens.ok()) {
@@ -246,7 +251,8 @@ absl::StatusOr<Request> LocalService::BuildGenerate(const GenerateRequest& in,
                     .skip_special_tokens = in.skip_special_tokens,
                     .include_stop_str_in_output = in.include_stop_str_in_output,
                     .min_tokens = sampling.min_tokens,
-                    .logprobs = sampling.num_logprobs >= 0};
+                    .logprobs = sampling.num_logprobs >= 0,
+                    .interval = static_cast<size_t>(in.stream_interval)};
   request.sampling = std::make_shared<const SamplingParams>(std::move(sampling));
   return request;
 }

@@ -95,6 +95,26 @@ TEST(ChoiceOutput, TextThatOnlyLookedLikeAStopStringComesAtTheEnd) {
   EXPECT_EQ(result.tokens.size(), 3U);
 }
 
+TEST(ChoiceOutput, AnIntervalHoldsAllButTheFirstTokenBackUntilItIsFull) {
+  ChoiceOutput output(Bytes(), {.interval = 3});
+  std::vector<size_t> sizes;
+  for (const SampledToken& token : Tokens("abcdefgh"))
+    sizes.push_back(output.Append({&token, 1}).tokens.size());
+  EXPECT_EQ(sizes, (std::vector<size_t>{1, 0, 0, 3, 0, 0, 3, 0}));
+  const ChoiceOutput::Piece last = output.Close(nullptr);
+  EXPECT_EQ(last.index, 7);
+  EXPECT_EQ(last.content, Text("h"));
+}
+
+TEST(ChoiceOutput, AStopStringWithinAnIntervalEndsTheChoiceAtOnce) {
+  OutputOptions options = Stop({"stop"});
+  options.interval = 100;
+  ChoiceOutput output(Bytes(), options);
+  const Result result = Feed(output, Tokens("abc sto stop more"));
+  EXPECT_EQ(result.text, "abc sto ");
+  EXPECT_EQ(result.kept, 12);
+}
+
 TEST(ChoiceOutput, OverlappingCandidatesAreSearchedFromEveryBeginning) {
   ChoiceOutput output(Bytes(), Stop({"aab"}));
   EXPECT_EQ(Feed(output, Tokens("aaab!")).text, "a");

@@ -244,7 +244,7 @@ TEST(OpenAiRequest, FillsEverySamplingField) {
       R"("frequency_penalty":2,"logit_bias":{"7":-100,"9":1.5},"min_tokens":2,"max_tokens":9,"stop":["a","b"],)"
       R"("stop_token_ids":[3,4.0],"ignore_eos":true,"seed":18446744073709551615,"n":3,"logprobs":4,)"
       R"("best_of":3,"priority":-2,"request_id":"r-1","skip_special_tokens":false,)"
-      R"("include_stop_str_in_output":true,"return_token_ids":true,"stream":true,)"
+      R"("include_stop_str_in_output":true,"return_token_ids":true,"stream_interval":8,"stream":true,)"
       R"("stream_options":{"include_usage":true,"continuous_usage_stats":true},"user":"u","unknown":[{}])");
   ASSERT_TRUE(request.ok()) << request.status();
   const SamplingOptions& s = request->generate.sampling;
@@ -269,6 +269,7 @@ TEST(OpenAiRequest, FillsEverySamplingField) {
   EXPECT_FALSE(request->generate.skip_special_tokens);
   EXPECT_TRUE(request->generate.include_stop_str_in_output);
   EXPECT_TRUE(request->return_token_ids);
+  EXPECT_EQ(request->generate.stream_interval, 8);
   EXPECT_TRUE(request->stream && request->include_usage && request->continuous_usage);
   EXPECT_EQ(request->generate.default_max_tokens, 16);
   EXPECT_TRUE(request->generate.parse_special);

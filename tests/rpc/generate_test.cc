@@ -102,6 +102,7 @@ TEST_F(GenerateTest, TheServiceGetsEveryFieldOfTheRequest) {
   sampling.set_logprobs(3);
   request.set_skip_special_tokens(false);
   request.set_include_stop_str_in_output(true);
+  request.set_stream_interval(4);
   request.set_priority(-4);
   request.set_request_id("mine");
   request.set_idempotency_key("once");
@@ -120,6 +121,7 @@ TEST_F(GenerateTest, TheServiceGetsEveryFieldOfTheRequest) {
   EXPECT_TRUE(got.parse_special);
   EXPECT_FALSE(got.skip_special_tokens);
   EXPECT_TRUE(got.include_stop_str_in_output);
+  EXPECT_EQ(got.stream_interval, 4);
   EXPECT_EQ(got.sampling.temperature, 0);
   EXPECT_EQ(got.sampling.top_k, 5);
   EXPECT_EQ(got.sampling.top_p, 0.5);
