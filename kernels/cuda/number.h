@@ -176,18 +176,6 @@ SLUICE_DEVICE uint32_t FloatToE4m3(float x) {
   return sign | (((size + 0x7ffffU + (size >> 20 & 1U)) >> 20) - (120U << 3));
 }
 
-// The nearest e4m3, ties to even; the largest one, 448, for what is beyond; NaN stays.
-SLUICE_DEVICE uint32_t FloatToE4m3(float x) {
-  const uint32_t bits = BitsOf(x), sign = bits >> 24 & 0x80U, size = bits & 0x7fffffffU;
-  if (size > 0x7f800000U) return sign | 0x7fU;
-  if (size >= BitsOf(448)) return sign | 0x7eU;
-  // Below 2^-6 the code is a number of 2^-9.
-  if (size < BitsOf(0x1p-6F))
-    return sign | static_cast<uint32_t>(RoundToInt(FloatOf(size) * 0x1p9F));
-  // Three of f32's digits and an exponent that is 120 less; a carry goes on into it.
-  return sign | (((size + 0x7ffffU + (size >> 20 & 1U)) >> 20) - (120U << 3));
-}
-
 // The nearest finite f16; NaN stays.
 SLUICE_DEVICE float WithinHalf(float x) {
   if (x > kLargestHalf) return kLargestHalf;
