@@ -49,7 +49,7 @@ def test_three_devices_that_share_a_model_answer_as_the_cpu_backend_does(start, 
     prompt, tokens = "The capital of France is", 3
     flags = ["--backend", "cuda", "--tensor-parallel-size", "3", "--kv-cache-mib", "8", "--max-rows", "4"]
     server = start(*flags)  # SmolLM2 has 9 query heads and 3 KV heads
-    assert version_of(server)["isa"].endswith("sm_90 tp 3")
+    assert version_of(server)["isa"].endswith("sm_90 fp8 w8a8 tp 3")
     text = complete(server, prompt, tokens)
     server.stop()
     assert complete(start("--backend", "cpu"), prompt, tokens) == text
