@@ -120,7 +120,8 @@ def sizes_of(args) -> dict:
             "weight_byte": mib * 2**20 / elements, "kv_token_bytes": 4 * layers * kv, "attended_flops": 4 * layers * q}
 
 
-OVERHEADS = ("step_s", "token_s", "row_s")
+# Not token_s: a token's products cost the same, and which of the two it is would be left to chance.
+OVERHEADS = ("step_s", "row_s")
 
 
 def roofline(s: dict, step: dict, bandwidth: float, peak: float) -> float:
@@ -133,8 +134,8 @@ def roofline(s: dict, step: dict, bandwidth: float, peak: float) -> float:
     return products + max(kv, step["attended"] * s["attended_flops"] / peak)
 
 
-def counts(step: dict) -> tuple[float, float, float]:
-    return 1.0, step["tokens"], step["outputs"]
+def counts(step: dict) -> tuple[float, float]:
+    return 1.0, step["outputs"]
 
 
 def solve(a: list[list[float]], b: list[float]) -> list[float]:
@@ -156,11 +157,11 @@ def overheads_of(s: dict, steps: list[dict], bandwidth: float, peak: float) -> t
     made of measured times would count the slow ones less, and the sum of all times would come out too small."""
     rest = [step["seconds"] - roofline(s, step, bandwidth, peak) for step in steps]
     columns = [counts(step) for step in steps]
-    gram = [[sum(c[i] * c[j] for c in columns) for j in range(3)] for i in range(3)]
-    right = [sum(c[i] * r for c, r in zip(columns, rest)) for i in range(3)]
+    gram = [[sum(c[i] * c[j] for c in columns) for j in range(2)] for i in range(2)]
+    right = [sum(c[i] * r for c, r in zip(columns, rest)) for i in range(2)]
     whole = sum(r * r for r in rest)
     best = (whole, {})
-    for chosen in itertools.chain.from_iterable(itertools.combinations(range(3), n) for n in range(1, 4)):
+    for chosen in itertools.chain.from_iterable(itertools.combinations(range(2), n) for n in range(1, 3)):
         x = solve([[gram[i][j] for j in chosen] for i in chosen], [right[i] for i in chosen])
         error = whole - sum(right[i] * value for i, value in zip(chosen, x))
         if min(x) >= 0 and error < best[0]:
@@ -189,7 +190,7 @@ def device_file(device: dict, path: pathlib.Path) -> None:
         "# Fitted by bench/engine/fit.py; what else is in it is in its results.\n"
         f'name = "fitted"\nmemory-bytes = 8_000_000_000\nbandwidth-bytes-per-s = {device["bandwidth"]:.4g}\nbandwidth-efficiency = 1\n'
         f'flops-per-s = {device["peak"]:.4g}\nflops-efficiency = 1\nstep-s = {device["step_s"]:.4g}\nlayer-s = 0\n'
-        f'token-s = {device["token_s"]:.4g}\nrow-s = {device["row_s"]:.4g}\nmax-steps-in-flight = 1\n'
+        f'token-s = 0\nrow-s = {device["row_s"]:.4g}\nmax-steps-in-flight = 1\n'
     )
 
 
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--device-out", type=pathlib.Path, default=pathlib.Path("fitted.toml"))
+    parser.add_argument("--runs-out", type=pathlib.Path, help="also write what was measured, with every step")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-rows", type=int, default=16)
@@ -221,6 +223,8 @@ def main() -> None:
         for name, trace in traces.items():
             runs[name].append(measure(args, trace))
             print(name, {key: round(value, 4) for key, value in runs[name][-1].items() if key != "steps"}, flush=True)
+    if args.runs_out:
+        args.runs_out.write_text(json.dumps(runs))
     device = fit(sizes_of(args), [step for run in runs["a"] for step in run["steps"]])
     device_file(device, args.device_out)
     out = {"device": device, "rounds": args.rounds, "settings": settings(args), "threads": args.threads}
