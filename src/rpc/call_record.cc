@@ -130,7 +130,7 @@ grpc::Status CallRecord::Close(const absl::Status& status, absl::Duration retry_
   if (const std::string field = ErrorParam(status); !field.empty()) {
     context_->AddTrailingMetadata("sluice-error-field", ProtoField(field));
   }
-  return EncodeStatus(status);
+  return EncodeStatus(status, retry_after);
 }
 
 absl::Time CallRecord::Deadline() const {

@@ -60,8 +60,8 @@ class CallRecord {
   // "x-request-id" for the client. Before the first write; later calls do nothing.
   void AddInitialMetadata();
 
-  // The call's status, with retry-after, error code and field as trailing metadata; remembered for
-  // the log line.
+  // The call's status, with retry-after, error code and field as trailing metadata, and a
+  // RetryInfo; remembered for the log line.
   grpc::Status Close(const absl::Status& status, absl::Duration retry_after = absl::ZeroDuration());
 
   // The client's deadline on the server's clock; where it set none, the configured one, or

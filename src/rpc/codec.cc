@@ -14,6 +14,7 @@
 
 #include "base/errors.h"
 #include "base/status_macros.h"
+#include "sluice/v1/error_details.pb.h"
 
 namespace sluice::rpc {
 namespace {
@@ -297,10 +298,23 @@ size_t MergeInto(TokenEvent event, v1::Choice& choice) {
   return Merge(std::move(event), choice);
 }
 
-grpc::Status EncodeStatus(const absl::Status& status) {
+grpc::Status EncodeStatus(const absl::Status& status, absl::Duration retry_after) {
   if (status.ok()) return grpc::Status::OK;
   const std::string message(status.message().substr(0, kMaxStatusMessageBytes));
-  return {static_cast<grpc::StatusCode>(ToWireError(status).grpc_code), message};
+  const auto code = static_cast<grpc::StatusCode>(ToWireError(status).grpc_code);
+  if (retry_after <= absl::ZeroDuration()) return {code, message};
+  v1::RetryInfo retry;
+  const int64_t seconds = absl::IDivDuration(retry_after, absl::Seconds(1), &retry_after);
+  retry.mutable_retry_delay()->set_seconds(seconds);
+  retry.mutable_retry_delay()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(retry_after)));
+  v1::StatusDetails details;
+  details.set_code(static_cast<int32_t>(code));
+  details.set_message(message);
+  google::protobuf::Any& any = *details.add_details();
+  any.set_type_url("type.googleapis.com/google.rpc.RetryInfo");
+  any.set_value(retry.SerializeAsString());
+  return {code, message, details.SerializeAsString()};
 }
 
 std::string ProtoField(std::string_view param) {

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "sluice/service.h"
 #include "sluice/types.h"
 #include "sluice/v1/inference.pb.h"
@@ -46,8 +47,9 @@ size_t MergeInto(TokenEvent event, v1::Delta& delta);
 size_t MergeInto(TokenEvent event, v1::Choice& choice);
 
 // A Status as gRPC carries it, by the one table of base/errors.h; the message is cut at 1 KiB
-// (clients bound headers).
-grpc::Status EncodeStatus(const absl::Status& status);
+// (clients bound headers). With `retry_after` above zero it holds a google.rpc.RetryInfo.
+grpc::Status EncodeStatus(const absl::Status& status,
+                          absl::Duration retry_after = absl::ZeroDuration());
 
 // The proto path of a field that the Service named in its own terms: "top_p" is "sampling.top_p",
 // "messages[1].role" is "chat.messages[1].role".

@@ -193,6 +193,11 @@ TEST_F(GenerateTest, ARefusalCarriesItsCodeAndWhenToComeBack) {
   EXPECT_EQ(status.error_message(), "256 requests wait; the limit is 256");
   EXPECT_EQ(Trailing(context, "retry-after"), "2");
   EXPECT_EQ(Trailing(context, "grpc-retry-pushback-ms"), "1500");
+  // google.rpc.Status{8, message, Any{type, RetryInfo{Duration{1, 500000000}}}}, byte by byte.
+  EXPECT_EQ(status.error_details(), std::string("\x08\x08\x12\x23") + status.error_message() +
+                                        "\x1a\x36\x0a\x28" +
+                                        "type.googleapis.com/google.rpc.RetryInfo" +
+                                        "\x12\x0a\x0a\x08\x08\x01\x10" + "\x80\xca\xb5\xee\x01");
   ExpectAllStreamsClosed();
 }
 
