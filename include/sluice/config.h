@@ -37,6 +37,8 @@ struct Config {
   int32_t max_step_tokens = 512;
   int32_t max_waiting_requests = 256;
   int64_t max_waiting_tokens = 1 << 20;
+  double max_wait_s = 30;         // estimated; a request that would wait longer is refused; 0: any
+  double priority_ageing_s = 60;  // of waiting that is worth one step of priority; 0: none is
   bool prefix_cache = true;
   // Front ends
   std::string host = "127.0.0.1";
@@ -57,16 +59,18 @@ struct Config {
   double default_deadline_s = 0;  // of a request that names none; 0: none
   // Security
   std::string api_keys_file;      // lines "name sha256-hex tenant"; empty: no keys asked
+  std::string tenants_file;       // TOML: weights and limits of tenants
   std::string tls_cert, tls_key;  // PEM files; both or neither
   std::string tls_client_ca;      // PEM file: clients must show a certificate signed by it
   std::vector<std::string> cors_origin;
   // Operation
   double drain_timeout_s = 30;
-  double stall_timeout_s = 10;      // not ready when runnable work has not advanced for so long
+  double stall_timeout_s = 2;       // not ready when work has not advanced for so long
   std::string log_level = "info";   // trace | debug | info | warn | error
   std::string log_format = "text";  // text | json
   std::string metrics_alias;        // empty | vllm
-  std::string plant_fault;  // for tests of the server itself: leak-row | fail-step=N | stall-step=N
+  std::string
+      plant_fault;  // for tests of the server itself: leak-row | fail-step=N | stall-step=N | ...
 };
 
 }  // namespace sluice

@@ -167,6 +167,33 @@ absl::Status CheckTogether(const Config& config) {
   return absl::OkStatus();
 }
 
+constexpr std::string_view kTenantsDocument = R"(
+## Tenants
+
+A key of `api-keys-file` belongs to a tenant. `tenants-file` says what each may have; what it does not say of a tenant is
+the default's, and all of it may be left out. SIGHUP reads it again; a file that is wrong is logged and changes nothing.
+
+```toml
+[default]
+max-queue-share = 0.25
+
+[[tenant]]
+name = "search"
+weight = 3                    # 1 to 100: its share of the engine when others want it too
+best-priority = -10           # a request that asks for a better one gets this; 0 where it is not set
+
+[[tenant]]
+name = "batch"
+max-requests-per-s = 5        # 0, as all limits where they are not set: none
+max-tokens-per-min = 100000   # of prompts and outputs
+max-concurrent = 16           # requests that have not ended
+max-queue-share = 0.5         # of max-waiting-requests and max-waiting-tokens; this is the default
+```
+
+Without keys there is one tenant, which may fill the queue and ask for any priority. Why floods do not matter to others:
+[ADR 18](adr/0018-fairness-and-overload.md).
+)";
+
 std::string DefaultText(const Setting& setting) {
   const Config config;
   return std::visit(
@@ -308,6 +335,23 @@ const std::vector<Setting>& Settings() {
        kMaxInt,
        {},
        true},
+      {"max-wait-s",
+       &C::max_wait_s,
+       "Seconds that a request may have to wait for a row, as estimated from the measured rate; "
+       "one "
+       "that would wait longer is refused with 429. 0: no limit",
+       0,
+       kDay,
+       {},
+       true},
+      {"priority-ageing-s",
+       &C::priority_ageing_s,
+       "Seconds of waiting that are worth one step of priority, up to the best that waits; 0: none "
+       "are",
+       0,
+       kDay,
+       {},
+       true},
       {"prefix-cache",
        &C::prefix_cache,
        "Reuse the KV blocks of equal prompt beginnings, within a tenant",
@@ -342,6 +386,10 @@ const std::vector<Setting>& Settings() {
        "Deadline of a request that names none; 0: none", 0, kDay},
       {"api-keys-file", &C::api_keys_file,
        "File of `name sha256-hex tenant` lines, read again on SIGHUP; empty: no keys asked"},
+      {"tenants-file", &C::tenants_file,
+       "TOML file of [[tenant]] tables and a [default]: `name`, `weight`, `max-requests-per-s`, "
+       "`max-tokens-per-min`, `max-concurrent`, `max-queue-share`, `best-priority`; read again on "
+       "SIGHUP"},
       {"tls-cert", &C::tls_cert,
        "PEM file of the certificate chain, for both protocols; read again on SIGHUP"},
       {"tls-key", &C::tls_key, "PEM file of the private key"},
@@ -351,14 +399,18 @@ const std::vector<Setting>& Settings() {
       {"drain-timeout-s", &C::drain_timeout_s,
        "Seconds that running work may take to finish after SIGTERM", 0, kDay},
       {"stall-timeout-s", &C::stall_timeout_s,
-       "Not ready when runnable work has not advanced for so many seconds", 0.01, kDay},
+       "Not ready when work has not advanced for so many seconds, or for four times what such a "
+       "step "
+       "took at worst",
+       0.01, kDay},
       {"log-level", &C::log_level, "Least severe level that is logged", 0, 0,
        "trace|debug|info|warn|error"},
       {"log-format", &C::log_format, "Lines for people or for machines", 0, 0, "text|json"},
       {"metrics-alias", &C::metrics_alias,
        "Also export the metrics under the names that autoscalers already read", 0, 0, "|vllm"},
       {"plant-fault", &C::plant_fault,
-       "Misbehave, for tests of the server: leak-row, fail-step=N or stall-step=N"},
+       "Misbehave, for tests of the server: leak-row, fail-step=N, stall-step=N, stall-prepare=N, "
+       "stall-io=N or stall-pump=N"},
   };
   return kSettings;
 }
@@ -471,7 +523,7 @@ std::string ConfigurationDocument() {
     out += fmt::format("| `{}`{} | {} | {} | {} | {} |\n", s.name, s.of_model ? " *" : "",
                        TypeName(s), DefaultText(s), AllowedText(s), s.help);
   }
-  return out;
+  return out.append(kTenantsDocument);
 }
 
 }  // namespace sluice

@@ -43,6 +43,8 @@ absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& c
   if (config.model.empty() && config.models.empty())
     return absl::InvalidArgumentError("model is not set: --model FILE.gguf or --model FOLDER");
   ASSIGN_OR_RETURN(const std::vector<Config> configs, ConfigsOfModels(config));
+  ASSIGN_OR_RETURN(TenantRules tenants,
+                   TenantRules::Load(config.tenants_file, !config.api_keys_file.empty()));
   auto clock = std::make_unique<const RealClock>();
   ASSIGN_OR_RETURN(
       std::shared_ptr<ModelLoader> loader,  // owners: this frame, then the factory below
@@ -66,7 +68,11 @@ absl::StatusOr<std::unique_ptr<LocalService>> CreateLocalService(const Config& c
   return std::make_unique<LocalService>(
       LocalServiceOptions{.version = version,
                           .prepare_threads = config.prepare_threads,
+                          .max_body_bytes = static_cast<size_t>(config.max_body_bytes),
+                          .stall_timeout = absl::Seconds(config.stall_timeout_s),
+                          .plant_fault = config.plant_fault,
                           .drain_timeout = absl::Seconds(config.drain_timeout_s),
+                          .tenants = std::move(tenants),
                           .load_model = load},
       std::move(models), std::move(metrics), std::move(clock));
 }

@@ -16,6 +16,7 @@
 #include "apps/simulation.h"
 #include "base/logging.h"
 #include "base/sleep.h"
+#include "base/stage_watch.h"
 #include "base/status_macros.h"
 #include "executor/encoder_executor.h"
 #include "executor/faulty_executor.h"
@@ -100,6 +101,9 @@ std::unique_ptr<Executor> CreateSimulated(const Config& config, const KvPlan& kv
 absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
   PlantedFault fault;
   if (text.empty() || text == "leak-row") return fault;
+  for (const std::string_view stage : {"prepare", "io", "pump"}) {
+    if (PlantedStall(text, stage) > 0) return fault;  // theirs to do
+  }
   for (const auto& [prefix, step] :
        {std::pair<std::string_view, StepId*>{"fail-step=", &fault.fail_step},
         std::pair<std::string_view, StepId*>{"stall-step=", &fault.stall_step}}) {
@@ -109,7 +113,9 @@ absl::StatusOr<PlantedFault> ParseFault(const std::string& text) {
     if (parsed.ec == std::errc() && parsed.ptr == end) return fault;
   }
   return absl::InvalidArgumentError(
-      fmt::format("plant-fault is {:?}; it may be leak-row, fail-step=N or stall-step=N", text));
+      fmt::format("plant-fault is {:?}; it may be leak-row, fail-step=N, stall-step=N, "
+                  "stall-prepare=N, stall-io=N or stall-pump=N",
+                  text));
 }
 
 // Rounds as the settings say, gives the file's pages back, and tells how far it is every few
@@ -163,7 +169,9 @@ EngineOptions OptionsOfEngine(const Config& config, const KvPlan& kv, int max_st
                         .max_waiting_sequences = config.max_waiting_requests,
                         .max_waiting_tokens = config.max_waiting_tokens,
                         .max_steps_in_flight = max_steps_in_flight,
+                        .priority_ageing = absl::Seconds(config.priority_ageing_s),
                         .prefix_cache = config.prefix_cache},
+          .max_wait = absl::Seconds(config.max_wait_s),
           .stall_timeout = absl::Seconds(config.stall_timeout_s),
           .plant_leak = config.plant_fault == "leak-row"};
 }

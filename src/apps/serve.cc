@@ -93,11 +93,13 @@ class Server {
   absl::Status Start() {
     ASSIGN_OR_RETURN(keys_, ApiKeys::Load(config_.api_keys_file));
     ASSIGN_OR_RETURN(service_, CreateLocalService(config_));
-    ASSIGN_OR_RETURN(http_, HttpServer::Start(config_, service_.get(), keys_.get(),
-                                              &service_->metrics(), &service_->clock()));
+    ASSIGN_OR_RETURN(http_,
+                     HttpServer::Start(config_, service_.get(), keys_.get(), &service_->metrics(),
+                                       &service_->clock(), &service_->stages()));
     if (config_.grpc_port >= 0) {
-      ASSIGN_OR_RETURN(rpc_, RpcServer::Start(config_, service_.get(), keys_.get(),
-                                              &service_->metrics(), &service_->clock()));
+      ASSIGN_OR_RETURN(rpc_,
+                       RpcServer::Start(config_, service_.get(), keys_.get(), &service_->metrics(),
+                                        &service_->clock(), &service_->stages()));
     }
     if (!IsLoopback(config_.host) && !keys_->required()) {
       Log(LogLevel::kWarn, "public_without_keys",
@@ -132,6 +134,13 @@ class Server {
     if (!keys.ok())
       Log(LogLevel::kError, "reload_failed",
           {{"what", "api-keys-file"}, {"error", keys.ToString()}});
+    auto tenants = TenantRules::Load(config_.tenants_file, keys_->required());
+    if (tenants.ok()) {
+      service_->SetTenantRules(*std::move(tenants));
+    } else {
+      Log(LogLevel::kError, "reload_failed",
+          {{"what", "tenants-file"}, {"error", tenants.status().ToString()}});
+    }
     http_->ReloadTls();
     if (rpc_) {
       const absl::Status certificates = rpc_->ReloadCertificates();
@@ -197,12 +206,13 @@ int Serve(const Config& config) {
 }
 
 int CheckConfig(const Config& config) {
-  const auto keys = ApiKeys::Load(config.api_keys_file);
-  if (keys.ok()) {
+  absl::Status status = ApiKeys::Load(config.api_keys_file).status();
+  status.Update(TenantRules::Load(config.tenants_file, !config.api_keys_file.empty()).status());
+  if (status.ok()) {
     fmt::print("the configuration is valid\n");
     return 0;
   }
-  fmt::print(stderr, "sluice: {}\n", std::string(keys.status().message()));
+  fmt::print(stderr, "sluice: {}\n", std::string(status.message()));
   return 1;
 }
 

@@ -3,17 +3,39 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <functional>
+#include <map>
 #include <string>
 
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/logging.h"
+#include "base/retry_after.h"
+#include "base/status_macros.h"
 
 namespace sluice {
 namespace {
 
 constexpr char kDeviceFailed[] = "the device has failed; the server is about to restart";
+// The first step may load code and touch memory for the first time, and nothing is known of it.
+constexpr absl::Duration kFirstStep = absl::Minutes(1);
+constexpr int kSlowSteps = 4;  // times the worst step of late: that is no slow step any more
+
+AdmissionLimits LimitsOf(const EngineOptions& options) {
+  return {.max_waiting_sequences = options.scheduler.max_waiting_sequences,
+          .max_waiting_tokens = options.scheduler.max_waiting_tokens,
+          .max_wait = options.max_wait,
+          .max_step_tokens = options.scheduler.max_step_tokens};
+}
+
+Demand DemandOf(const Request& request) {
+  return {.tenant = request.tenant,
+          .weight = request.weight,
+          .max_queue_share = request.max_queue_share,
+          .sequences = request.num_sequences(),
+          .tokens = request.num_waiting_tokens(),
+          .deadline = request.deadline};
+}
 
 }  // namespace
 
@@ -24,7 +46,8 @@ Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
       tokenizer_(tokenizer),
       metrics_(metrics),
       clock_(clock),
-      last_progress_(clock.Now()),
+      admission_(LimitsOf(options_)),
+      must_advance_by_(absl::InfiniteFuture()),
       scheduler_(options_.scheduler) {
   metrics_.SetCacheConfig(options_.scheduler.kv_block_tokens, options_.scheduler.num_kv_blocks);
   thread_ = std::thread([this] { Run(); });
@@ -40,30 +63,26 @@ Engine::~Engine() {
 }
 
 absl::Status Engine::Submit(Request request) {
-  const int64_t tokens = request.num_waiting_tokens();
+  const Demand demand = DemandOf(request);
+  const absl::Time now = clock_.Now();
   {
     const MutexLock lock(mutex_);
     if (failed_) return absl::UnavailableError(kDeviceFailed);
-    const auto& limits = options_.scheduler;
-    if (queued_sequences_ + request.num_sequences() > limits.max_waiting_sequences &&
-        queued_sequences_ > 0) {
-      return absl::ResourceExhaustedError(fmt::format("{} sequences are waiting; the limit is {}",
-                                                      queued_sequences_,
-                                                      limits.max_waiting_sequences));
-    }
-    if (queued_tokens_ + tokens > limits.max_waiting_tokens && queued_tokens_ > 0) {
-      return absl::ResourceExhaustedError(
-          fmt::format("{} prompt tokens are waiting; the limit is {}", queued_tokens_,
-                      limits.max_waiting_tokens));
-    }
-    queued_sequences_ += request.num_sequences();
-    queued_tokens_ += tokens;
-    busy_ = true;
+    RETURN_IF_ERROR(admission_.Check(demand, now));
+    admission_.Add(demand);
+    if (!std::exchange(busy_, true)) must_advance_by_ = now + options_.stall_timeout;
     metrics_.orphans.EngineAdded();
     inbox_.requests.push_back(std::move(request));
   }
   wake_.notify_one();
   return absl::OkStatus();
+}
+
+absl::Status Engine::Check(const Demand& demand) const {
+  const absl::Time now = clock_.Now();
+  const MutexLock lock(mutex_);
+  if (failed_) return absl::UnavailableError(kDeviceFailed);
+  return admission_.Check(demand, now);
 }
 
 void Engine::Cancel(CallId call) {
@@ -74,17 +93,10 @@ void Engine::Cancel(CallId call) {
   wake_.notify_one();
 }
 
-absl::Duration Engine::RetryAfter() const {
-  const MutexLock lock(mutex_);
-  if (tokens_per_second_ <= 0) return absl::Seconds(1);
-  const double seconds = static_cast<double>(queued_tokens_) / tokens_per_second_;
-  return absl::Seconds(std::clamp(std::ceil(seconds), 1.0, 60.0));
-}
-
 Engine::Health Engine::health() const {
   const absl::Time now = clock_.Now();
   const MutexLock lock(mutex_);
-  return {.live = !failed_, .advancing = !busy_ || now - last_progress_ < options_.stall_timeout};
+  return {.live = !failed_, .advancing = !busy_ || now < must_advance_by_};
 }
 
 bool Engine::idle() const {
@@ -126,7 +138,7 @@ bool Engine::DrainInbox() {
       wake_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         return stop_ || !inbox_.requests.empty() || !inbox_.cancels.empty();
       });
-      last_progress_ = clock_.Now();
+      must_advance_by_ = clock_.Now() + options_.stall_timeout;
     }
     stop = stop_;
     std::swap(inbox, inbox_);
@@ -159,6 +171,8 @@ void Engine::Add(Request request) {
                       .max_output_tokens = r.max_output_tokens,
                       .priority = r.priority,
                       .tenant = r.tenant,
+                      .weight = r.weight,
+                      .arrival_time = r.accepted_at,
                       .deadline = r.deadline,
                       .leader = choice == 0 ? 0 : leader};
     const SequenceId sequence = spec.id;
@@ -212,6 +226,7 @@ void Engine::SubmitSteps() {
       it->second.first->planned = true;
       metrics_.ObserveQueueTime(now - it->second.first->request.accepted_at);
     }
+    ExpectProgress(step.num_tokens);
     in_flight_.push_back(std::move(step));
     const absl::Status submitted = executor_->Submit(std::move(plan));
     if (!submitted.ok()) {
@@ -221,7 +236,17 @@ void Engine::SubmitSteps() {
   }
 }
 
+// Within what such a step takes at worst.
+void Engine::ExpectProgress(int64_t step_tokens) {
+  const absl::Time now = clock_.Now();
+  const MutexLock lock(mutex_);
+  const auto worst = admission_.durations().Worst(step_tokens);
+  must_advance_by_ =
+      now + (worst ? std::max(options_.stall_timeout, kSlowSteps * *worst) : kFirstStep);
+}
+
 void Engine::FinishStep() {
+  ExpectProgress(in_flight_.front().num_tokens);
   absl::StatusOr<StepResult> result = executor_->Wait(in_flight_.front().step);
   if (!result.ok()) {
     Fail(result.status());
@@ -233,13 +258,12 @@ void Engine::FinishStep() {
   metrics_.CountStep(step.num_tokens, result->device_time);
   if (result->idle_before) metrics_.CountSimulatedStep(result->device_time, *result->idle_before);
   for (SequenceUpdate& update : scheduler_.Apply(*std::move(result))) Take(std::move(update), now);
-  const double seconds = std::max(absl::ToDoubleSeconds(now - step.began), 1e-6);
-  const double rate = static_cast<double>(step.num_tokens) / seconds;
-  const double weight = std::min(1.0, seconds / 2.0);
+  const absl::Time began = std::max(step.began, std::exchange(last_step_end_, now));
+  const SchedulerStats stats = scheduler_.stats();
   const MutexLock lock(mutex_);
-  last_progress_ = now;
-  tokens_per_second_ =
-      tokens_per_second_ == 0 ? rate : tokens_per_second_ + weight * (rate - tokens_per_second_);
+  must_advance_by_ = now + options_.stall_timeout;
+  admission_.durations().Observe(step.num_tokens, now - began);
+  admission_.StepEnded(now, stats.num_admitted_tokens, stats.num_waiting > 0);
 }
 
 void Engine::Take(SequenceUpdate update, absl::Time now) {
@@ -248,7 +272,14 @@ void Engine::Take(SequenceUpdate update, absl::Time now) {
   Call& call = *it->second.first;
   const int32_t index = it->second.second;
   if (update.finished == FinishReason::kDeadline) {
-    EndCall(call, absl::DeadlineExceededError("the request's deadline passed"),
+    EndCall(call,
+            call.planned
+                ? WithErrorCode(
+                      absl::DeadlineExceededError("the request's deadline passed while it ran"),
+                      "deadline_while_running")
+                : WithErrorCode(
+                      absl::DeadlineExceededError("the request's deadline passed in the queue"),
+                      "deadline_in_queue"),
             FinishReason::kDeadline);
     return;
   }
@@ -330,7 +361,12 @@ void Engine::EndCall(Call& call, absl::Status status, FinishReason reason) {
   }
   metrics_.orphans.EngineRemoved();
   metrics_.ObserveEnd(reason, clock_.Now() - call.request.accepted_at, call.usage);
-  Emit(call.request, End{.status = std::move(status), .reason = reason, .usage = call.usage});
+  if (call.request.ended) call.request.ended(call.usage);
+  const absl::Duration retry_after = RetryAfterOf(status);
+  Emit(call.request, End{.status = std::move(status),
+                         .reason = reason,
+                         .usage = call.usage,
+                         .retry_after = retry_after});
   calls_.erase(call.request.call);
 }
 
@@ -391,18 +427,25 @@ void Engine::PublishMetrics() {
                       .preemptions = stats.num_preemptions,
                       .prefix_queries = stats.prefix_queries,
                       .prefix_hits = stats.prefix_hits});
+  for (const auto& [name, tenant] : scheduler_.tenants())
+    metrics_.SetTenantWaiting(name, tenant.num_waiting);
+  if (fairness_.Observe(clock_.Now(), scheduler_.tenants()))
+    metrics_.SetFairness(fairness_.value());
 }
 
 void Engine::PublishState() {
-  const SchedulerStats stats = scheduler_.stats();
-  const MutexLock lock(mutex_);
-  queued_sequences_ = stats.num_waiting;
-  queued_tokens_ = stats.num_waiting_tokens;
-  for (const Request& request : inbox_.requests) {
-    queued_sequences_ += request.num_sequences();
-    queued_tokens_ += request.num_waiting_tokens();
+  std::map<std::string, Admission::Queued, std::less<>> queue;
+  for (const auto& [name, tenant] : scheduler_.tenants()) {
+    if (tenant.num_waiting == 0) continue;
+    queue[name] = {tenant.num_waiting, tenant.num_waiting_tokens, tenant.weight};
   }
-  for (const CallId call : backlog_) queued_tokens_ += calls_[call]->pooled->num_backlog_tokens();
+  for (const CallId id : backlog_) {
+    const Call& call = *calls_[id];
+    queue[call.request.tenant].tokens += call.pooled->num_backlog_tokens();
+  }
+  const MutexLock lock(mutex_);
+  admission_.SetQueue(std::move(queue));
+  for (const Request& request : inbox_.requests) admission_.Add(DemandOf(request));
   busy_ = !calls_.empty() || !inbox_.requests.empty();
 }
 

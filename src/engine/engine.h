@@ -17,6 +17,8 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "engine/admission.h"
+#include "engine/fairness_index.h"
 #include "engine/output.h"
 #include "engine/pooled_call.h"
 #include "engine/request.h"
@@ -29,7 +31,8 @@ namespace sluice {
 
 struct EngineOptions {
   SchedulerConfig scheduler;
-  absl::Duration stall_timeout = absl::Seconds(10);
+  absl::Duration max_wait;  // estimated in the queue, beyond which a request is refused; zero: none
+  absl::Duration stall_timeout = absl::Seconds(2);
   std::string system_fingerprint;  // for Accepted
   bool plant_leak =
       false;  // the first cancelled call keeps its row: proves that the orphan audit sees a leak
@@ -45,20 +48,21 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Hands a request over: Accepted (or at once End) will come to its queue. Thread-safe, never
-  // blocks. Errors: ResourceExhausted when the waiting queue is full, Unavailable after a device
-  // error; no event comes then.
+  // blocks. Errors: those of Admission::Check, Unavailable after a device error; no event comes
+  // then.
   absl::Status Submit(Request request);
+
+  // Whether Submit would take such a request now: spares the work of preparing one that it would
+  // not. Thread-safe, never blocks. Errors: Submit's.
+  [[nodiscard]] absl::Status Check(const Demand& demand) const;
 
   // The client has gone. Thread-safe, never blocks; unknown ids are ignored.
   void Cancel(CallId call);
 
-  // How long until the waiting queue is likely to have room: its tokens over the measured rate.
-  // Thread-safe.
-  [[nodiscard]] absl::Duration RetryAfter() const;
-
   struct Health {
     bool live = true;       // false: the device failed
-    bool advancing = true;  // false: there is runnable work and no step has ended for stall_timeout
+    bool advancing = true;  // false: there is work, and for stall_timeout, or four times what such
+                            // a step took at worst, nothing of it has been done
   };
   [[nodiscard]] Health health() const;  // thread-safe, waits for nobody
   [[nodiscard]] bool idle() const;      // thread-safe: nothing submitted that has not ended
@@ -121,6 +125,7 @@ class Engine {
   void PublishMetrics();
   void PublishEvents();
   void PublishState();
+  void ExpectProgress(int64_t step_tokens);
 
   const EngineOptions options_;
   const std::unique_ptr<Executor> executor_;
@@ -133,11 +138,8 @@ class Engine {
   Inbox inbox_ ABSL_GUARDED_BY(mutex_);
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   bool failed_ ABSL_GUARDED_BY(mutex_) = false;
-  // Inbox plus the scheduler's waiting queue, as of the last step.
-  int64_t queued_sequences_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t queued_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
-  double tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;  // smoothed over about 2 s of steps
-  absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);
+  Admission admission_ ABSL_GUARDED_BY(mutex_);  // inbox and waiting queue, as of the last step
+  absl::Time must_advance_by_ ABSL_GUARDED_BY(mutex_);  // while busy
   bool busy_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Engine thread only.
@@ -150,6 +152,8 @@ class Engine {
   std::set<CallId> backlog_;  // pooled calls with inputs that are not yet in the scheduler
   CallId last_fed_ = 0;       // of them: the next one goes on
   SequenceId next_sequence_ = 1;
+  absl::Time last_step_end_ = absl::InfinitePast();
+  FairnessIndex fairness_;
   bool device_failed_ = false;
   bool leaked_ = false;
   std::thread thread_;

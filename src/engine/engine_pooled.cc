@@ -41,6 +41,8 @@ absl::Status Engine::FeedPooled(Call& call) {
   spec.prompt_tokens = input.tokens;
   spec.priority = r.priority;
   spec.tenant = r.tenant;
+  spec.weight = r.weight;
+  spec.arrival_time = r.accepted_at;
   spec.deadline = r.deadline;
   spec.pooled = true;
   spec.second_begin = input.second_begin;
@@ -62,8 +64,11 @@ void Engine::FeedPooledCalls() {
     last_fed_ = *it;
     Call& call = *calls_.at(*it);
     if (call.request.deadline <= now) {
-      EndCall(call, absl::DeadlineExceededError("the request's deadline passed"),
-              FinishReason::kDeadline);
+      EndCall(
+          call,
+          WithErrorCode(absl::DeadlineExceededError("the request's deadline passed while it ran"),
+                        "deadline_while_running"),
+          FinishReason::kDeadline);
       continue;
     }
     if (call.pooled->num_live() >= max_live) {

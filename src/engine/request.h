@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,9 +32,13 @@ struct Request {
   int32_t max_output_tokens = 0;  // a choice, resumed ones included
   int32_t priority = 0;
   std::string tenant;
+  int32_t weight = 1;          // of the tenant, as the scheduler's
+  double max_queue_share = 1;  // of the tenant, as in Demand
   absl::Time deadline = absl::InfiniteFuture();
   absl::Time accepted_at;  // when the service took it
   OutputOptions output;
+  // Called once, on the engine thread, before the End of an accepted request; may be empty.
+  std::function<void(const Usage& usage)> ended;
 
   // What the request adds to the waiting queue at once. The inputs of a pooled one come into the
   // scheduler little by little, but all of their tokens count.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/logging.h"
 #include "step/executor.h"
 
 namespace sluice {
@@ -27,7 +28,10 @@ class FaultyExecutor final : public Executor {
   }
   absl::Status Submit(BatchPlan plan) override { return executor_->Submit(std::move(plan)); }
   absl::StatusOr<StepResult> Wait(StepId step) override {
-    if (step == fault_.stall_step) absl::SleepFor(fault_.stall);
+    if (step == fault_.stall_step) {
+      Log(LogLevel::kWarn, "planted_stall");
+      absl::SleepFor(fault_.stall);
+    }
     absl::StatusOr<StepResult> result = executor_->Wait(step);
     if (step == fault_.fail_step) return absl::InternalError("planted device error");
     return result;

@@ -44,7 +44,7 @@ std::string RefusalOf(int64_t max_connections) {
 class HttpServer::Impl {
  public:
   absl::Status Start(const Config& config, Service* service, ApiKeys* keys, Metrics* metrics,
-                     const Clock* clock) {
+                     const Clock* clock, StageWatch* stages) {
     context_.config = config;
     context_.service = service;
     context_.keys = keys;
@@ -52,7 +52,8 @@ class HttpServer::Impl {
     context_.clock = clock;
     ASSIGN_OR_RETURN(context_.tls, TlsContext::Load(config));
     for (int i = 0; i < std::max(1, config.io_threads); ++i)
-      shards_.push_back(std::make_unique<Shard>(&context_));
+      shards_.push_back(std::make_unique<Shard>(
+          &context_, stages == nullptr ? std::make_shared<Stage>("") : stages->Add("HTTP I/O")));
     asio::io_context* const io = &shards_[0]->io();
     ASSIGN_OR_RETURN(
         public_, Listener::Open(io, config.host, config.http_port, [this](int fd) { Take(fd); }));
@@ -140,10 +141,10 @@ class HttpServer::Impl {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Config& config,
                                                               Service* service, ApiKeys* keys,
-                                                              Metrics* metrics,
-                                                              const Clock* clock) {
+                                                              Metrics* metrics, const Clock* clock,
+                                                              StageWatch* stages) {
   auto impl = std::make_unique<Impl>();
-  RETURN_IF_ERROR(impl->Start(config, service, keys, metrics, clock));
+  RETURN_IF_ERROR(impl->Start(config, service, keys, metrics, clock, stages));
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "base/api_keys.h"
 #include "base/clock.h"
+#include "base/stage_watch.h"
 #include "metrics/metrics.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
@@ -14,11 +15,13 @@ namespace sluice {
 
 class HttpServer {
  public:
-  // Listens and serves from here on. The pointers must outlive the server.
+  // Listens and serves from here on. The pointers must outlive the server. With `stages` the I/O
+  // threads are entered there.
   // Errors: InvalidArgument (certificates, host), Unavailable (address in use).
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const Config& config, Service* service,
                                                            ApiKeys* keys, Metrics* metrics,
-                                                           const Clock* clock);
+                                                           const Clock* clock,
+                                                           StageWatch* stages = nullptr);
   ~HttpServer();  // shuts down
 
   // The ports listened on, where the config says 0: those the system chose. -1: no admin port.

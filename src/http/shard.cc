@@ -6,6 +6,7 @@
 #include <csignal>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/logging.h"
 #include "http/session.h"
@@ -34,8 +35,9 @@ std::mt19937_64 SeededRandom() {
 
 }  // namespace
 
-Shard::Shard(ServerContext* context)
+Shard::Shard(ServerContext* context, std::shared_ptr<Stage> stage)
     : context_(*context),
+      stage_(std::move(stage)),
       work_(asio::make_work_guard(io_)),
       sweep_timer_(io_),
       random_(SeededRandom()) {}
@@ -53,6 +55,7 @@ void Shard::Start() {
     if (context_.config.io_uring) batch_ = SendBatch::Create();
     io_.run();
     batch_.reset();
+    stage_->Rest();
   });
 }
 
@@ -86,6 +89,10 @@ void Shard::Drain() {
     MutexLock lock(mutex_);
     batches.swap(queue_);
     drain_posted_ = false;
+  }
+  if (++num_drains_ == PlantedStall(context_.config.plant_fault, "io")) {
+    Log(LogLevel::kWarn, "planted_stall");
+    absl::SleepFor(kPlantedStall);
   }
   for (std::vector<StreamEvent>& batch : batches) {
     for (StreamEvent& event : batch) Apply(event);
@@ -158,7 +165,12 @@ void Shard::CloseSessions(bool hard) {
   });
 }
 
+// Comes again at least eight times in the shortest timeout, also when there is nothing to do: that
+// it comes is the sign that the thread is well.
 void Shard::Sweep() {
+  const absl::Duration interval = absl::FromChrono(SweepInterval(context_.config));
+  const absl::Duration patience = absl::Seconds(context_.config.stall_timeout_s);
+  stage_->Expect(context_.clock->Now() + std::max(patience, 4 * interval));
   const SteadyTime now = std::chrono::steady_clock::now();
   for (Session* session : sessions_) session->Sweep(now);
   sweep_timer_.expires_after(SweepInterval(context_.config));

@@ -16,6 +16,7 @@
 #include "base/api_keys.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/stage_watch.h"
 #include "http/asio.h"
 #include "http/send_batch.h"
 #include "http/stream_sink.h"
@@ -42,7 +43,7 @@ struct ServerContext {
 
 class Shard final : public EventQueue {
  public:
-  explicit Shard(ServerContext* context);
+  Shard(ServerContext* context, std::shared_ptr<Stage> stage);
   ~Shard() override;
 
   void Start();
@@ -76,6 +77,7 @@ class Shard final : public EventQueue {
   void Sweep();
 
   ServerContext& context_;
+  const std::shared_ptr<Stage> stage_;  // owners: this and the watch
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::steady_timer sweep_timer_;
@@ -93,6 +95,7 @@ class Shard final : public EventQueue {
   std::mt19937_64 random_;
   std::string date_;
   int64_t date_second_ = 0;
+  int64_t num_drains_ = 0;
 };
 
 }  // namespace sluice

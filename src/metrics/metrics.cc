@@ -13,6 +13,8 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -45,6 +47,10 @@ enum Id : uint8_t {
   kE2e,
   kRequestPromptTokens,
   kRequestOutputTokens,
+  kTenantWaiting,
+  kFairness,
+  kTenantTokens,
+  kTenantRefused,
   kOpenStreams,
   kOrphans,
   kHttpRequests,
@@ -146,6 +152,15 @@ constexpr std::array<Definition, kNumMetrics> kTable = {{
      "Prompt tokens of a request", "vllm:request_prompt_tokens", 1, 1e5},
     {kRequestOutputTokens, Type::kHistogram, "sluice_request_output_tokens", "",
      "Output tokens of a request", "vllm:request_generation_tokens", 1, 1e5},
+    {kTenantWaiting, Type::kGauge, "sluice_tenant_waiting_sequences", "tenant",
+     "Sequences waiting for a row, by tenant of the tenants file"},
+    {kFairness, Type::kGauge, "sluice_fairness_jain_index", "",
+     "Jain's index of what tenants with a backlog were served by weight in the last 10 s: 1 is "
+     "fair"},
+    {kTenantTokens, Type::kCounter, "sluice_tenant_tokens_total", "tenant,kind",
+     "Tokens of requests that ended, prompt or output, by tenant of the tenants file"},
+    {kTenantRefused, Type::kCounter, "sluice_tenant_refused_requests_total", "tenant,limit",
+     "Requests refused for a limit, by tenant of the tenants file"},
     {kOpenStreams, Type::kGauge, "sluice_open_streams", "",
      "Calls of front ends whose terminal event has not been taken"},
     {kOrphans, Type::kGauge, "sluice_orphaned_requests", "",
@@ -197,7 +212,7 @@ const Definition& Def(Id id) { return kTable[id]; }
 
 // Facts of the process, which every model shares.
 constexpr bool OfProcess(Id id) {
-  return id == kRefused || (id >= kOpenStreams && id <= kBuildInfo);
+  return id == kRefused || (id >= kTenantTokens && id <= kBuildInfo);
 }
 
 std::string FinishedReason(FinishReason reason) { return std::string(FinishReasonName(reason)); }
@@ -246,6 +261,15 @@ class Metrics::Page {
     }
   }
 
+  void NameTenants(const std::vector<std::string>& names) {
+    const std::lock_guard lock(mutex_);
+    named_tenants_ = {names.begin(), names.end()};
+  }
+  bool IsNamed(const std::string& tenant) {
+    const std::lock_guard lock(mutex_);
+    return named_tenants_.contains(tenant);
+  }
+
   prometheus::Registry registry;
   std::array<Family, kNumMetrics> families, aliases;
   OrphanAudit orphans;
@@ -280,6 +304,7 @@ class Metrics::Page {
   }
 
   std::mutex mutex_;
+  std::set<std::string, std::less<>> named_tenants_;
   std::map<std::string, int> owners_;  // Metrics by model name; a name may be loaded anew meanwhile
 };
 
@@ -324,6 +349,13 @@ class Metrics::Impl {
   void ObserveMany(Id id, const std::vector<double>& counts, double sum) {
     Each(id, {}, [&](const Series& s) { s.histogram->ObserveMultiple(counts, sum); });
   }
+  // Engine thread only; called once a step, so that what has not changed must cost little.
+  void SetTenantWaiting(const std::string& tenant, int64_t sequences) {
+    if (!page_.IsNamed(tenant)) return;
+    const auto [shown, is_new] = tenant_waiting_.try_emplace(tenant, sequences);
+    if (!is_new && std::exchange(shown->second, sequences) == sequences) return;
+    Set(kTenantWaiting, static_cast<double>(sequences), {{"tenant", tenant}});
+  }
   void Observe(Id id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.histogram->Observe(value); });
   }
@@ -367,6 +399,7 @@ class Metrics::Impl {
   std::array<Series, kNumMetrics> unlabelled_, unlabelled_aliases_;
   std::array<int64_t, kNumMetrics> totals_{};  // engine thread only
   std::map<std::pair<Id, Labels>, uint64_t> labelled_totals_;
+  std::map<std::string, int64_t> tenant_waiting_;  // as shown; engine thread only
 };
 
 Metrics::Metrics(std::string model, std::string_view alias)
@@ -445,6 +478,23 @@ void Metrics::ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& u
   impl_->Observe(kRequestPromptTokens, static_cast<double>(usage.prompt_tokens));
   impl_->Observe(kRequestOutputTokens, static_cast<double>(usage.output_tokens));
 }
+
+void Metrics::NameTenants(const std::vector<std::string>& names) { page_->NameTenants(names); }
+void Metrics::SetTenantWaiting(const std::string& tenant, int64_t sequences) {
+  impl_->SetTenantWaiting(tenant, sequences);
+}
+void Metrics::CountTenantTokens(const std::string& tenant, const Usage& usage) {
+  if (!page_->IsNamed(tenant)) return;
+  impl_->Add(kTenantTokens, static_cast<double>(usage.prompt_tokens),
+             {{"tenant", tenant}, {"kind", "prompt"}});
+  impl_->Add(kTenantTokens, static_cast<double>(usage.output_tokens),
+             {{"tenant", tenant}, {"kind", "output"}});
+}
+void Metrics::CountTenantRefused(const std::string& tenant, std::string_view limit) {
+  if (!page_->IsNamed(tenant)) return;
+  impl_->Add(kTenantRefused, 1, {{"tenant", tenant}, {"limit", std::string(limit)}});
+}
+void Metrics::SetFairness(double jain_index) { impl_->Set(kFairness, jain_index); }
 
 void Metrics::CountHttpRequest(std::string_view route, int http_status, absl::Duration time) {
   impl_->Add(kHttpRequests, 1,

@@ -79,6 +79,12 @@ class Metrics {
   void ObserveItl(absl::Duration gap, int64_t tokens);
   // Engine thread, by request.
   void ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& usage);
+  // By tenant: only those that an operator has named have series.
+  void NameTenants(const std::vector<std::string>& names);  // thread-safe; for all models
+  void SetTenantWaiting(const std::string& tenant, int64_t sequences);  // engine thread
+  void CountTenantTokens(const std::string& tenant, const Usage& usage);
+  void CountTenantRefused(const std::string& tenant, std::string_view limit);
+  void SetFairness(double jain_index);
   // Front ends. `route` comes from the route table, never from the client.
   void CountHttpRequest(std::string_view route, int http_status, absl::Duration time);
   void CountRpc(std::string_view method, std::string_view code, absl::Duration time);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/logging.h"
 
 namespace sluice::rpc {
 namespace {
@@ -14,7 +15,13 @@ constexpr std::chrono::seconds kSweepInterval{1};
 
 }  // namespace
 
-EventPump::EventPump(OrphanAudit* audit) : audit_(audit), thread_([this] { Run(); }) {}
+EventPump::EventPump(OrphanAudit* audit, std::shared_ptr<Stage> stage, absl::Duration patience,
+                     int64_t stall_round)
+    : audit_(audit),
+      stage_(stage == nullptr ? std::make_shared<Stage>("") : std::move(stage)),
+      patience_(patience),
+      stall_round_(stall_round),
+      thread_([this] { Run(); }) {}
 
 EventPump::~EventPump() { Stop(); }
 
@@ -41,6 +48,7 @@ void EventPump::Publish(std::vector<StreamEvent> events) {
     const MutexLock lock(mutex_);
     if (stop_) return;
     if (queue_.empty()) {
+      if (!in_round_) stage_->Expect(absl::Now() + patience_);
       queue_ = std::move(events);
     } else {
       std::move(events.begin(), events.end(), std::back_inserter(queue_));
@@ -64,11 +72,19 @@ void EventPump::Run() {
     std::vector<StreamEvent> events;
     {
       const MutexLock lock(mutex_);
+      in_round_ = false;
+      if (queue_.empty()) stage_->Rest();
       while (queue_.empty() && !stop_) {
         if (wake_.wait_until(mutex_, next_sweep) == std::cv_status::timeout) break;
       }
       if (stop_ && queue_.empty()) return;
       events.swap(queue_);
+      in_round_ = true;
+      stage_->Expect(absl::Now() + patience_);
+    }
+    if (!events.empty() && ++num_rounds_ == stall_round_) {
+      Log(LogLevel::kWarn, "planted_stall");
+      absl::SleepFor(kPlantedStall);
     }
     if (!events.empty()) Round(std::move(events));
     if (std::chrono::steady_clock::now() >= next_sweep) {

@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "base/mutex.h"
+#include "base/stage_watch.h"
 #include "metrics/metrics.h"
 #include "sluice/service.h"
 
@@ -33,7 +34,10 @@ class EventSink {
 // Thread-safe.
 class EventPump final : public EventQueue {
  public:
-  explicit EventPump(OrphanAudit* audit);
+  // With a stage, a round that takes longer than `patience` is late. `stall_round`: the round that
+  // hangs, for tests; 0: none.
+  explicit EventPump(OrphanAudit* audit, std::shared_ptr<Stage> stage = nullptr,
+                     absl::Duration patience = absl::InfiniteDuration(), int64_t stall_round = 0);
   ~EventPump() override;
   EventPump(const EventPump&) = delete;
   EventPump& operator=(const EventPump&) = delete;
@@ -57,6 +61,10 @@ class EventPump final : public EventQueue {
   void SweepAll();
 
   OrphanAudit* const audit_;
+  const std::shared_ptr<Stage> stage_;  // owners: this and the watch
+  const absl::Duration patience_;
+  const int64_t stall_round_;
+  int64_t num_rounds_ = 0;  // the pump's thread only
   Mutex mutex_;
   CondVar wake_, empty_;
   std::vector<StreamEvent> queue_ ABSL_GUARDED_BY(mutex_);
@@ -64,7 +72,8 @@ class EventPump final : public EventQueue {
   std::vector<std::weak_ptr<EventSink>> swept_ ABSL_GUARDED_BY(mutex_);
   StreamTag next_tag_ ABSL_GUARDED_BY(mutex_) = 1;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // last: it uses the rest
+  bool in_round_ ABSL_GUARDED_BY(mutex_) = false;  // the thread has taken events, or sweeps
+  std::thread thread_;                             // last: it uses the rest
 };
 
 }  // namespace sluice::rpc

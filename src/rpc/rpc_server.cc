@@ -113,8 +113,10 @@ void SetLimits(const Config& config, grpc::ServerBuilder& builder) {
 }  // namespace
 
 RpcServer::RpcServer(const Config& config, Service* service, const ApiKeys* keys, Metrics* metrics,
-                     const Clock* clock)
-    : pump_(std::make_unique<rpc::EventPump>(&metrics->orphans)),
+                     const Clock* clock, StageWatch* stages)
+    : pump_(std::make_unique<rpc::EventPump>(
+          &metrics->orphans, stages == nullptr ? nullptr : stages->Add("gRPC events"),
+          absl::Seconds(config.stall_timeout_s), PlantedStall(config.plant_fault, "pump"))),
       inference_(std::shared_ptr<rpc::Environment>(
           new rpc::Environment{.service = service,
                                .keys = keys,
@@ -128,8 +130,9 @@ RpcServer::RpcServer(const Config& config, Service* service, const ApiKeys* keys
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config, Service* service,
                                                             const ApiKeys* keys, Metrics* metrics,
-                                                            const Clock* clock) {
-  std::unique_ptr<RpcServer> server(new RpcServer(config, service, keys, metrics, clock));
+                                                            const Clock* clock,
+                                                            StageWatch* stages) {
+  std::unique_ptr<RpcServer> server(new RpcServer(config, service, keys, metrics, clock, stages));
   if (!config.tls_cert.empty()) {
     ASSIGN_OR_RETURN(server->certificates_, rpc::Certificates::Load(config));
   }

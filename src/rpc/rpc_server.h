@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "base/api_keys.h"
 #include "base/clock.h"
+#include "base/stage_watch.h"
 #include "metrics/metrics.h"
 #include "rpc/call_record.h"
 #include "rpc/certificates.h"
@@ -25,11 +26,12 @@ namespace sluice {
 class RpcServer {
  public:
   // Listens on config.host:config.grpc_port (0: a free one). Everything passed in outlives the
-  // server. Errors: InvalidArgument (certificate files), Unavailable (the port, with the system's
-  // reason).
+  // server. With `stages` the event pump is entered there. Errors: InvalidArgument (certificate
+  // files), Unavailable (the port, with the system's reason).
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Config& config, Service* service,
                                                           const ApiKeys* keys, Metrics* metrics,
-                                                          const Clock* clock);
+                                                          const Clock* clock,
+                                                          StageWatch* stages = nullptr);
   // Shuts down at once if that has not been done.
   ~RpcServer();
 
@@ -50,7 +52,7 @@ class RpcServer {
 
  private:
   RpcServer(const Config& config, Service* service, const ApiKeys* keys, Metrics* metrics,
-            const Clock* clock);
+            const Clock* clock, StageWatch* stages);
   absl::Status Listen(const Config& config);
 
   std::unique_ptr<rpc::Certificates> certificates_;

@@ -2,15 +2,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <random>
+#include <type_traits>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/logging.h"
+#include "base/retry_after.h"
 #include "base/status_macros.h"
 #include "service/embed_request.h"
 #include "service/validate.h"
@@ -31,7 +34,7 @@ boost::json::object TemplateVariables(const std::vector<ChatMessage>& messages,
 std::string RefusalReason(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kResourceExhausted:
-      return "queue_full";
+      return ErrorCode(status).empty() ? "queue_full" : ErrorCode(status);
     case absl::StatusCode::kUnavailable:
       return "unavailable";
     case absl::StatusCode::kCancelled:
@@ -43,6 +46,26 @@ std::string RefusalReason(const absl::Status& status) {
     default:
       return "invalid";
   }
+}
+
+size_t NumBytes(const std::variant<GenerateRequest, EmbedRequest>& request) {
+  size_t sum = 0;
+  const auto add = [&sum](const auto& input) {
+    using T = std::decay_t<decltype(input)>;
+    if constexpr (std::is_same_v<T, TextPair>) {
+      sum += input.first.size() + input.second.size();
+    } else if constexpr (std::is_same_v<T, std::vector<ChatMessage>>) {
+      for (const ChatMessage& message : input) sum += message.content.size();
+    } else {
+      sum += input.size();
+    }
+  };
+  if (const auto* embed = std::get_if<EmbedRequest>(&request)) {
+    for (const EmbedInput& input : embed->inputs) std::visit(add, input);
+  } else {
+    std::visit(add, std::get<GenerateRequest>(request).prompt);
+  }
+  return sum;
 }
 
 constexpr size_t kMaxAdministration = 16;  // tasks that may wait
@@ -63,7 +86,8 @@ LocalService::LocalService(LocalServiceOptions options,
       metrics_(std::move(metrics)),
       clock_(std::move(clock)),
       seed_base_(RandomBits()),
-      pool_(options_.prepare_threads, options_.max_preparing),
+      gate_(options_.tenants, metrics_.get(), clock_.get()),
+      pool_(options_.prepare_threads, options_.max_preparing, &stages_, options_.stall_timeout),
       administration_(1, kMaxAdministration) {
   for (auto& model : models) {
     const absl::Status added = models_.Add(std::move(model));
@@ -95,16 +119,18 @@ CallId LocalService::Start(std::variant<GenerateRequest, EmbedRequest> request, 
   const CallId call = next_call_.fetch_add(1);
   auto pending = std::make_shared<Pending>(  // owners: this frame until queued, then the pool's
                                              // task (std::function copies)
-      Pending{std::move(request), call, queue, tag, clock_->Now()});
-  if (draining_.load()) {
-    Refuse(*pending, absl::UnavailableError("the server is draining"));
+      Pending{std::move(request), call, queue, tag, clock_->Now(), nullptr});
+  if (absl::Status entered = Enter(*pending); !entered.ok()) {
+    Refuse(*pending, std::move(entered));
     return call;
   }
   {
     const MutexLock lock(mutex_);
     preparing_.emplace(call, false);
   }
-  const absl::Status queued = pool_.Submit([this, pending] { Prepare(*pending); });
+  const absl::Status queued =
+      pool_.Submit([this, pending] { Prepare(*pending); }, NumBytes(pending->request),
+                   pending->tenant(), pending->visit->rule().max_queue_share);
   if (!queued.ok()) {
     {
       const MutexLock lock(mutex_);
@@ -115,7 +141,27 @@ CallId LocalService::Start(std::variant<GenerateRequest, EmbedRequest> request, 
   return call;
 }
 
+// What can be refused before anything is spent on the request: the tenant's limits, and a queue
+// that has no room even for one token more.
+absl::Status LocalService::Enter(Pending& pending) {
+  if (draining_.load()) return absl::UnavailableError("the server is draining");
+  ASSIGN_OR_RETURN(pending.visit, gate_.Enter(pending.tenant()));
+  const TenantRule& rule = pending.visit->rule();
+  std::visit([&rule](auto& r) { r.priority = std::max(r.priority, rule.best_priority); },
+             pending.request);
+  const auto model = models_.Find(pending.model());
+  if (!model.ok() || (*model)->engine == nullptr) return absl::OkStatus();  // Prepare tells
+  return (*model)->engine->Check({.tenant = pending.tenant(),
+                                  .weight = rule.weight,
+                                  .max_queue_share = rule.max_queue_share,
+                                  .deadline = pending.deadline()});
+}
+
 void LocalService::Prepare(const Pending& pending) {
+  if (num_prepared_.fetch_add(1) + 1 == PlantedStall(options_.plant_fault, "prepare")) {
+    Log(LogLevel::kWarn, "planted_stall");
+    absl::SleepFor(kPlantedStall);
+  }
   absl::Status status;
   bool submitted = false;
   {
@@ -123,7 +169,9 @@ void LocalService::Prepare(const Pending& pending) {
     if (preparing_[pending.call]) status = absl::CancelledError("the client cancelled the request");
   }
   if (status.ok() && clock_->Now() >= pending.deadline()) {
-    status = absl::DeadlineExceededError("the request's deadline passed");
+    status =
+        WithErrorCode(absl::DeadlineExceededError("the request's deadline passed in the queue"),
+                      "deadline_in_queue");
   }
   ModelRef model;
   absl::StatusOr<Request> request = absl::UnknownError("not built");
@@ -208,6 +256,11 @@ absl::StatusOr<Request> LocalService::BuildRequest(const Pending& pending,
   request.tag = pending.tag;
   request.model = model.info.name;
   request.accepted_at = pending.accepted_at;
+  request.weight = pending.visit->rule().weight;
+  request.max_queue_share = pending.visit->rule().max_queue_share;
+  request.ended = [visit = pending.visit](const Usage& usage) { visit->Leave(usage); };
+  pending.visit->ChargePrompt(request.pooled ? request.pooled->num_tokens()
+                                             : static_cast<int64_t>(request.prompt_tokens.size()));
   return request;
 }
 
@@ -263,11 +316,10 @@ void LocalService::Refuse(const Pending& pending, absl::Status status) {
   if (absl::IsCancelled(status)) end.reason = FinishReason::kCancelled;
   if (absl::IsDeadlineExceeded(status)) end.reason = FinishReason::kDeadline;
   if (absl::IsUnavailable(status)) end.retry_after = options_.drain_timeout;
-  if (absl::IsResourceExhausted(status)) {
-    end.retry_after = absl::Seconds(1);
-    for (const ModelRef& model : models_.All())
-      end.retry_after = std::max(end.retry_after, model->engine->RetryAfter());
-  }
+  if (absl::IsResourceExhausted(status)) end.retry_after = absl::Seconds(1);
+  if (const absl::Duration known = RetryAfterOf(status); known > absl::ZeroDuration())
+    end.retry_after = known;
+  if (pending.visit != nullptr) pending.visit->Leave({});  // before a client can see the End
   end.status = std::move(status);
   std::vector<StreamEvent> events;
   events.push_back({pending.tag, std::move(end)});
@@ -349,8 +401,10 @@ Health LocalService::GetHealth() const {
   for (const ModelRef& model : models_.All()) {
     const Engine::Health health = model->engine->health();
     if (!health.live) return {.live = false, .ready = false, .reason = "device error"};
-    if (!health.advancing) return {.live = true, .ready = false, .reason = "no progress"};
+    if (!health.advancing) return {.live = true, .ready = false, .reason = "no progress: engine"};
   }
+  if (const std::string late = stages_.Late(clock_->Now()); !late.empty())
+    return {.live = true, .ready = false, .reason = "no progress: " + late};
   if (draining_.load()) return {.live = true, .ready = false, .reason = "draining"};
   return {.live = true, .ready = true, .reason = ""};
 }

@@ -12,9 +12,11 @@
 #include "absl/container/flat_hash_map.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/stage_watch.h"
 #include "metrics/metrics.h"
 #include "service/model_registry.h"
 #include "service/prepare_pool.h"
+#include "service/tenant_gate.h"
 #include "sluice/service.h"
 
 namespace sluice {
@@ -26,9 +28,13 @@ using ModelFactory =
 struct LocalServiceOptions {
   VersionInfo version;
   int prepare_threads = 1;
-  size_t max_preparing = 1024;  // requests in the prepare pool's queue
+  size_t max_preparing = 1024;                      // requests in the prepare pool's queue
+  size_t max_body_bytes = 16 << 20;                 // of a request
+  absl::Duration stall_timeout = absl::Seconds(2);  // of a thread that prepares requests
+  std::string plant_fault;                          // as the setting
   absl::Duration drain_timeout =
-      absl::Seconds(30);    // of unloading; a refusal while draining names it as Retry-After
+      absl::Seconds(30);  // of unloading; a refusal while draining names it as Retry-After
+  TenantRules tenants = TenantRules(false);
   ModelFactory load_model;  // empty: models cannot be loaded while the service runs
 };
 
@@ -46,12 +52,12 @@ class LocalService final : public Service {
   absl::StatusOr<Text> Detokenize(const std::string& model,
                                   const std::vector<TokenId>& tokens) const override;
   absl::Status RunPrepared(std::function<void()> work) override {
-    return pool_.Submit(std::move(work));
+    return pool_.Submit(std::move(work), options_.max_body_bytes);
   }
   absl::Status LoadModel(const LoadModelRequest& request) override;
   absl::StatusOr<bool> UnloadModel(const std::string& name) override;
   absl::Status RunAdministration(std::function<void()> work) override {
-    return administration_.Submit(std::move(work));
+    return administration_.Submit(std::move(work), 0);
   }
   std::vector<ModelDescription> ListModels() const override;
   Health GetHealth() const override;
@@ -59,7 +65,10 @@ class LocalService final : public Service {
   void Drain() override;
   bool Drained() const override;
 
+  void SetTenantRules(TenantRules rules) { gate_.SetRules(std::move(rules)); }
   [[nodiscard]] Metrics& metrics() const { return *metrics_; }
+  // Where front ends enter their threads; health asks it.
+  [[nodiscard]] StageWatch& stages() { return stages_; }
   [[nodiscard]] const Clock& clock() const { return *clock_; }
 
  private:
@@ -69,9 +78,13 @@ class LocalService final : public Service {
     EventQueue* queue;
     StreamTag tag;
     absl::Time accepted_at;
+    std::shared_ptr<TenantGate::Visit> visit;  // null: it was refused
 
     [[nodiscard]] const std::string& model() const {
       return std::visit([](const auto& r) -> const std::string& { return r.model; }, request);
+    }
+    [[nodiscard]] const std::string& tenant() const {
+      return std::visit([](const auto& r) -> const std::string& { return r.tenant; }, request);
     }
     [[nodiscard]] absl::Time deadline() const {
       return std::visit([](const auto& r) { return r.deadline; }, request);
@@ -80,6 +93,7 @@ class LocalService final : public Service {
 
   CallId Start(std::variant<GenerateRequest, EmbedRequest> request, EventQueue* queue,
                StreamTag tag);
+  absl::Status Enter(Pending& pending);
   void Prepare(const Pending& pending);
   absl::StatusOr<Request> BuildRequest(const Pending& pending, const LoadedModel& model) const;
   absl::StatusOr<Request> BuildGenerate(const GenerateRequest& in, const LoadedModel& model) const;
@@ -101,6 +115,9 @@ class LocalService final : public Service {
   // Calls being prepared → whether they were cancelled meanwhile. A call is here or in its engine,
   // never in both.
   absl::flat_hash_map<CallId, bool> preparing_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<int64_t> num_prepared_{0};
+  StageWatch stages_;
+  TenantGate gate_;
   ModelRegistry models_;
   PreparePool pool_;            // these two last: their tasks use everything above
   PreparePool administration_;  // one thread: a load at a time

@@ -11,6 +11,9 @@
 #include <variant>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "base/errors.h"
+#include "base/retry_after.h"
 #include "executor/faulty_executor.h"
 #include "executor/simulated_executor.h"
 #include "tests/engine/letter_tokenizer.h"
@@ -85,9 +88,9 @@ class EngineTest : public testing::Test {
                                     .max_model_len = 512,
                                     .max_waiting_sequences = max_waiting,
                                     .max_steps_in_flight = 2};
-    engine_ =
-        std::make_unique<Engine>(EngineOptions{.scheduler = scheduler, .plant_leak = plant_leak},
-                                 std::move(executor), tokenizer_, metrics_, clock_);
+    const EngineOptions options{
+        .scheduler = scheduler, .stall_timeout = stall_timeout_, .plant_leak = plant_leak};
+    engine_ = std::make_unique<Engine>(options, std::move(executor), tokenizer_, metrics_, clock_);
   }
 
   Request MakeRequest(CallId call, int max_output_tokens) {
@@ -109,6 +112,7 @@ class EngineTest : public testing::Test {
     ASSERT_TRUE(engine_->Submit(std::move(request)).ok());
   }
 
+  absl::Duration stall_timeout_ = absl::Seconds(2);
   LetterTokenizer tokenizer_;
   RealClock clock_;
   Metrics metrics_{"m", ""};
@@ -182,7 +186,75 @@ TEST_F(EngineTest, APassedDeadlineEndsWithDeadlineExceeded) {
   const auto stream = events_.WaitForEnd(1);
   EXPECT_TRUE(absl::IsDeadlineExceeded(stream.end.status));
   EXPECT_EQ(stream.end.reason, FinishReason::kDeadline);
+  EXPECT_EQ(ErrorCode(stream.end.status), "deadline_in_queue");
   EXPECT_TRUE(stream.text.empty());
+}
+
+TEST_F(EngineTest, ADeadlineThatPassesWhileItRunsSaysSo) {
+  Start({.stall_step = 3, .stall = absl::Milliseconds(300)});
+  Request request = MakeRequest(1, 400);
+  request.sampling = std::make_shared<const SamplingParams>();
+  request.deadline = clock_.Now() + absl::Milliseconds(200);
+  Submit(std::move(request));
+  const auto stream = events_.WaitForEnd(1);
+  EXPECT_EQ(stream.end.reason, FinishReason::kDeadline);
+  EXPECT_EQ(ErrorCode(stream.end.status), "deadline_while_running");
+  EXPECT_FALSE(stream.text.empty());
+}
+
+TEST_F(EngineTest, AStalledStepIsNoProgressUntilItEnds) {
+  stall_timeout_ = absl::Milliseconds(200);
+  Start({.stall_step = 5, .stall = absl::Seconds(2)});
+  absl::SleepFor(absl::Milliseconds(300));
+  EXPECT_TRUE(engine_->health().advancing) << "idle";
+  Submit(MakeRequest(1, 20));
+  events_.Wait(1, [](const Collector::Stream& s) { return !s.text.empty(); });
+  const absl::Time begin = clock_.Now();
+  while (engine_->health().advancing && clock_.Now() - begin < absl::Seconds(10))
+    absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_LT(clock_.Now() - begin, absl::Seconds(1));
+  EXPECT_TRUE(events_.WaitForEnd(1).end.status.ok());
+  EXPECT_TRUE(engine_->health().advancing);
+}
+
+// Counts how often the next step was there when the engine began to wait for one.
+class OverlapProbe final : public Executor {
+ public:
+  explicit OverlapProbe(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {}
+  [[nodiscard]] int max_steps_in_flight() const override { return 2; }
+  absl::Status Submit(BatchPlan plan) override {
+    last_submitted_ = plan.step;
+    return executor_->Submit(std::move(plan));
+  }
+  absl::StatusOr<StepResult> Wait(StepId step) override {
+    ++num_waits;
+    num_overlapped += last_submitted_ > step ? 1 : 0;
+    return executor_->Wait(step);
+  }
+  int num_waits = 0, num_overlapped = 0;
+
+ private:
+  const std::unique_ptr<Executor> executor_;
+  StepId last_submitted_ = 0;
+};
+
+TEST_F(EngineTest, TheNextStepIsPlannedWhileOneRuns) {
+  SimulatedExecutorConfig sim{.max_rows = 4, .num_kv_blocks = kBlocks};
+  auto executor = std::make_unique<OverlapProbe>(std::make_unique<SimulatedExecutor>(sim));
+  const OverlapProbe& probe = *executor;
+  const SchedulerConfig scheduler{.max_rows = 4,
+                                  .max_step_tokens = 64,
+                                  .num_kv_blocks = kBlocks,
+                                  .max_model_len = 512,
+                                  .max_steps_in_flight = 2};
+  engine_ = std::make_unique<Engine>(EngineOptions{.scheduler = scheduler}, std::move(executor),
+                                     tokenizer_, metrics_, clock_);
+  Request request = MakeRequest(1, 200);
+  request.sampling = std::make_shared<const SamplingParams>();
+  Submit(std::move(request));
+  EXPECT_TRUE(events_.WaitForEnd(1).end.status.ok());
+  EXPECT_EQ(probe.num_waits, 200);
+  EXPECT_EQ(probe.num_overlapped, 199) << "all but the last";
 }
 
 TEST_F(EngineTest, AFullQueueRefusesAtOnce) {
@@ -191,10 +263,12 @@ TEST_F(EngineTest, AFullQueueRefusesAtOnce) {
   int refused = 0;
   for (CallId call = 2; call < 12; call++) {
     const absl::Status status = engine_->Submit(MakeRequest(call, 3));
-    if (absl::IsResourceExhausted(status)) refused++;
+    if (!absl::IsResourceExhausted(status)) continue;
+    refused++;
+    EXPECT_EQ(ErrorCode(status), "queue_full");
+    EXPECT_GE(RetryAfterOf(status), absl::Seconds(1));
   }
   EXPECT_GE(refused, 7);
-  EXPECT_GE(engine_->RetryAfter(), absl::Seconds(1));
   EXPECT_TRUE(events_.WaitForEnd(1).end.status.ok());
 }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -93,6 +95,30 @@ TEST(Fairness, ProtectingOneTenantCostsTheOthersLittle) {
   fmt::print("{} tokens alone, {} together, {} preemptions\n", tokens(alone), tokens(both),
              both.stats.num_preemptions);
   EXPECT_GT(tokens(both), 0.95 * tokens(alone));
+}
+
+TEST(Fairness, EightFloodsShareEquallyAndLoseLittleToIt) {
+  const SchedulerConfig config = ServerConfig(2);
+  TenantLoad load{.tenant = "0", .requests_per_s = 240, .prompt_tokens = 200, .output_tokens = 50};
+  const auto alone = RunLoad(config, {}, {load}, absl::Seconds(60), 8);
+  load.requests_per_s = 30;
+  std::vector<TenantLoad> loads;
+  for (int i = 0; i < 8; ++i) {
+    load.tenant = fmt::to_string(i);
+    loads.push_back(load);
+  }
+  const auto shared = RunLoad(config, {}, loads, absl::Seconds(60), 8);
+  int64_t sum = 0, least = std::numeric_limits<int64_t>::max(), most = 0;
+  for (const auto& [name, tenant] : shared.tenants) {
+    sum += tenant.num_tokens;
+    least = std::min(least, tenant.num_tokens);
+    most = std::max(most, tenant.num_tokens);
+  }
+  const int64_t all = alone.tenants.at("0").num_tokens;
+  fmt::print("{} tokens of one tenant, {} of eight, {} to {} each, {} preemptions\n", all, sum,
+             least, most, shared.stats.num_preemptions);
+  EXPECT_GT(static_cast<double>(sum), 0.95 * static_cast<double>(all));
+  EXPECT_GT(static_cast<double>(least), 0.95 * static_cast<double>(most));
 }
 
 TEST(Fairness, WeightsAreShares) {
