@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "base/status_macros.h"
 
 namespace sluice::load {
 namespace {
@@ -52,18 +53,14 @@ std::optional<TraceArrival> ParseTraceLine(const std::string& line) {
 absl::StatusOr<Arrivals> Arrivals::Create(const ArrivalOptions& options) {
   if (options.kind == ArrivalKind::kTrace) {
     if (options.trace.empty()) return absl::InvalidArgumentError("the trace has no arrival");
-    if (const auto scale = CheckPositive(options.time_scale, "time-scale"); !scale.ok())
-      return scale;
-  } else if (const auto rate = CheckPositive(options.rate, "rate"); !rate.ok()) {
-    return rate;
+    RETURN_IF_ERROR(CheckPositive(options.time_scale, "time-scale"));
+  } else {
+    RETURN_IF_ERROR(CheckPositive(options.rate, "rate"));
   }
-  if (options.kind == ArrivalKind::kGamma) {
-    if (const auto cv = CheckPositive(options.cv, "cv"); !cv.ok()) return cv;
-  }
+  if (options.kind == ArrivalKind::kGamma) RETURN_IF_ERROR(CheckPositive(options.cv, "cv"));
   if (options.kind == ArrivalKind::kRamp) {
-    if (const auto end = CheckPositive(options.ramp_to, "ramp-to"); !end.ok()) return end;
-    if (const auto length = CheckPositive(options.ramp_seconds, "ramp-seconds"); !length.ok())
-      return length;
+    RETURN_IF_ERROR(CheckPositive(options.ramp_to, "ramp-to"));
+    RETURN_IF_ERROR(CheckPositive(options.ramp_seconds, "ramp-seconds"));
   }
   return Arrivals(options);
 }

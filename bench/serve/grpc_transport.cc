@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/status_macros.h"
 #include "bench/serve/text.h"
 #include "sluice/v1/inference.pb.h"
 
@@ -95,8 +96,7 @@ class GrpcTransport::Connection final : public Pollable {
 };
 
 absl::Status GrpcTransport::Connection::Open() {
-  const absl::Status status = socket_.Connect(owner_.endpoint_, 0);
-  if (!status.ok()) return status;
+  RETURN_IF_ERROR(socket_.Connect(owner_.endpoint_, 0));
   nghttp2_session_callbacks* callbacks = nullptr;
   nghttp2_session_callbacks_new(&callbacks);
   nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);

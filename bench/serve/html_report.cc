@@ -82,12 +82,14 @@ void AppendTiles(std::string& page, const json::object& r) {
   page += "</div>";
 }
 
-void AppendErrors(std::string& page, const json::object& r) {
+// `whose`: before each note; empty if there is one result only.
+void AppendErrors(std::string& page, const json::object& r, const std::string& whose) {
   const json::array* doubts = ArrayAt(r, "doubts");
   if (doubts != nullptr && !doubts->empty()) {
     page += "<ul class=notes>";
     for (const json::value& doubt : *doubts)
-      if (doubt.is_string()) page += "<li>" + EscapeHtml(std::string(doubt.get_string())) + "</li>";
+      if (doubt.is_string())
+        page += "<li>" + EscapeHtml(whose + std::string(doubt.get_string())) + "</li>";
     page += "</ul>";
   }
   const json::value* errors = r.if_contains("errors");
@@ -127,11 +129,12 @@ PlotSeries Distribution(const NamedResult& named, const char* name, int colour) 
     const auto [begin, end, held] = values;
     seen += held;
     const double part = 100 * seen / count;
-    if (part < 0.05) continue;  // gaps of 0, of two chunks in one read, would be far to the left
-    if (series.points.empty()) series.points.emplace_back(begin, 0);
+    // Gaps of 0, of two chunks in one read, would be far to the left.
+    constexpr double kLeastMs = 0.01;
+    if (series.points.empty()) series.points.emplace_back(std::max(begin, kLeastMs), 0);
     // Buckets that would not move the curve by a pixel are left out, but the last.
     if (part - drawn < 0.3 && seen < count) continue;
-    series.points.emplace_back(end, part);
+    series.points.emplace_back(std::max(end, kLeastMs), part);
     drawn = part;
   }
   return series;
@@ -338,7 +341,8 @@ std::string HtmlReport(const Results& results) {
   } else {
     AppendComparison(page, results);
   }
-  for (const NamedResult& named : results) AppendErrors(page, named.result);
+  for (const NamedResult& named : results)
+    AppendErrors(page, named.result, one ? "" : named.name + ": ");
   AppendCurves(page, results);
   AppendDistributions(page, results);
   AppendTimeline(page, results);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/status_macros.h"
 #include "bench/serve/chunk_reader.h"
 #include "bench/serve/http_response.h"
 
@@ -33,9 +34,9 @@ class HttpTransport::Connection final : public Pollable {
   Connection(HttpTransport& owner, int64_t id) : owner_(owner), id_(id) {}
 
   absl::Status Open(int receive_buffer) {
-    const absl::Status status = socket_.Connect(owner_.endpoint_, receive_buffer);
-    if (status.ok()) Watch(EPOLLIN | EPOLLOUT);
-    return status;
+    RETURN_IF_ERROR(socket_.Connect(owner_.endpoint_, receive_buffer));
+    Watch(EPOLLIN | EPOLLOUT);
+    return absl::OkStatus();
   }
   void Send(Exchange& exchange, int64_t now_ns);
   void OnEvents(uint32_t events, int64_t now_ns) override;

@@ -45,7 +45,7 @@ class Tries {
   [[nodiscard]] size_t count() const { return tries_.size(); }
 
   // The result of `rate`'s run, with all tries.
-  json::object Result(double rate) const {
+  [[nodiscard]] json::object Result(double rate) const {
     json::object result = tries_.at(rate).result;
     json::array list;
     for (const auto& [tried, one] : tries_) {

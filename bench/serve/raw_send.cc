@@ -48,7 +48,7 @@ constexpr std::string_view kFields =
 std::string TokenChunk(int64_t bytes) {
   std::string text;
   for (;;) {
-    const std::string chunk =
+    std::string chunk =
         Chunk(fmt::format("{{{}\"content\":\"{} \"}},\"finish_reason\":null}}]}}", kFields, text));
     const auto size = static_cast<int64_t>(chunk.size());
     if (size == bytes) return chunk;

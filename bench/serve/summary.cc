@@ -15,8 +15,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr ComparedValue kCompared[] = {
-    {"output tokens/s", "rates.output_tokens_per_s", "/s", false},
-    {"requests/s completed", "rates.completed_per_s", "/s", false},
+    {"output tokens", "rates.output_tokens_per_s", "/s", false},
+    {"completed requests", "rates.completed_per_s", "/s", false},
     {"goodput", "rates.goodput_per_s", "/s", false},
     {"failed", "requests.failed", "", true},
     {"chunks per token", "tokens.chunks_per_token", "", true},
