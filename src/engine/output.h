@@ -42,7 +42,8 @@ class ChoiceOutput {
         0;  // with stopped: output tokens up to and with the one that completed it
   };
 
-  // Takes newly accepted tokens; the piece is empty while too few are there. Tokens after the one that completes a stop string are ignored.
+  // Takes newly accepted tokens; the piece is empty while too few are there. Tokens after the one
+  // that completes a stop string are ignored.
   Piece Append(std::span<const SampledToken> tokens);
 
   // The choice has ended by a stop token (which is not shown unless include_stop_str_in_output) or

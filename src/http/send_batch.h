@@ -11,7 +11,8 @@ namespace sluice {
 
 class Wire;
 
-// One thread only, from its creation on: the kernel interrupts the system calls of a ring's creator.
+// One thread only, from its creation on: the kernel interrupts the system calls of a ring's
+// creator.
 class SendBatch {
  public:
   // Null where the kernel has no io_uring or does not let this process use it: each wire then sends
