@@ -1,19 +1,18 @@
 // Attention over paged keys and values; see ops.h for the formula and the partitions.
 //
-// Work: a block takes an item (up to 16 or 64 query vectors: tokens of one row times the heads that
-// share a KV head) of one KV head and goes through its partitions, kTile positions at a time. Its 4
-// warps share the positions of the scores Q K^T, then the dimensions of the product P V; keys and
-// values come by asynchronous copies, one tile ahead, of whatever type the cache has (kv_tile.h).
-// Rows of few query vectors may be cut by partition: whichever block of a row ends last merges what
-// all gave, as a block merges its own.
-// Bytes: an item reads its positions' keys and values once, 2 H codes a position and their scales;
-// a partial is 4 (H + 2) a head. Bound by memory for decode, by matrix instructions for long rows.
-// Accumulation: f32. Scores: the order of the matrix instruction over H. In a partition, tiles
-// ascending with a running maximum; weights rounded to f16, which both the sum of weights and the
-// weighted values take; partitions ascending. An element's order depends on H and the positions
-// alone, so that chunks, splits and neighbours do not show.
-// Sources: arXiv:2309.06180 (pages), arXiv:2205.14135 and arXiv:2307.08691 (tiles, running
-// maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
+// Work: a block takes an item (up to 16 or 32 to 64 query vectors: tokens of one row times the
+// heads that share a KV head) of one KV head and goes through its partitions, kTile positions at a
+// time. Its 4 warps share the positions of the scores Q K^T, then the dimensions of the product P
+// V; keys and values come by asynchronous copies, one tile ahead, of whatever type the cache has
+// (kv_tile.h). Rows of few query vectors may be cut by partition: whichever block of a row ends
+// last merges what all gave, as a block merges its own. Bytes: an item reads its positions' keys
+// and values once, 2 H codes a position and their scales; a partial is 4 (H + 2) a head. Bound by
+// memory for decode, by matrix instructions for long rows. Accumulation: f32. Scores: the order of
+// the matrix instruction over H. In a partition, tiles ascending with a running maximum; weights
+// rounded to f16, which both the sum of weights and the weighted values take; partitions ascending.
+// An element's order depends on H and the positions alone, so that chunks, splits and neighbours do
+// not show. Sources: arXiv:2309.06180 (pages), arXiv:2205.14135 and arXiv:2307.08691 (tiles,
+// running maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
 #include "kernels/cuda/attention_merge.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/kv_tile.h"
@@ -70,6 +69,14 @@ SLUICE_DEVICE void MergeInto(State<S>& total, const State<S>& part) {
   }
 }
 
+// The block's first query head: its KV head's heads are dealt to blocks of kMaxGroup.
+SLUICE_DEVICE int32_t FirstHead(const AttentionArgs& args) {
+  const int32_t group = args.num_q_heads / args.kv.num_kv_heads;
+  const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
+  const auto y = static_cast<int32_t>(BlockIndex().y);
+  return y / parts * group + y % parts * kMaxGroup;
+}
+
 // Query vector v of the item is head v % group of its token v / group.
 template <class S>
 SLUICE_DEVICE void LoadQueries(const AttentionArgs& args, const Block<S>& block) {
@@ -79,7 +86,7 @@ SLUICE_DEVICE void LoadQueries(const AttentionArgs& args, const Block<S>& block)
     float q = 0;
     if (v < block.num_vectors && d < head_dim) {
       const int32_t token = block.first_token + v / block.group;
-      const int32_t head = block.first_head + v % block.group;
+      const int32_t head = FirstHead(args) + v % block.group;
       q = RowOf(args.q, token)[head * head_dim + d] * args.params.scale;
     }
     block.q[v * S::kRow + d] = FloatToHalf(WithinHalf(q));
@@ -228,15 +235,15 @@ SLUICE_DEVICE void AddTile(const AttentionArgs& args, const Block<S>& block, int
 // Calls f(token, head, dimension, m, d, i) for each element of a State that the lane holds.
 template <class S, class F>
 SLUICE_DEVICE void ForElements(const AttentionArgs& args, const Block<S>& block, const F& f) {
-  const auto lane = static_cast<int32_t>(ThreadIndex().x % 32);
-  const auto warp = static_cast<int32_t>(ThreadIndex().x / 32);
+  const auto lane = static_cast<int32_t>(ThreadAnew() % 32);
+  const auto warp = static_cast<int32_t>(ThreadAnew() / 32);
   SLUICE_UNROLL
   for (int m = 0; m < S::kMTiles; ++m) {
     SLUICE_UNROLL
     for (int i = 0; i < 4; ++i) {
       const int32_t v = m * 16 + lane / 4 + i / 2 * 8;
       if (v >= block.num_vectors) continue;
-      const int32_t head = block.first_head + v % block.group;
+      const int32_t head = FirstHead(args) + v % block.group;
       SLUICE_UNROLL
       for (int d = 0; d < S::kDimTiles; ++d) {
         const int32_t dimension = (warp * S::kDimTiles + d) * 8 + lane % 4 * 2 + i % 2;
@@ -272,7 +279,6 @@ AttentionKernel(AttentionArgs args) {
   const int32_t parts = (group + kMaxGroup - 1) / kMaxGroup;
   const auto y = static_cast<int32_t>(BlockIndex().y);
   block.kv_head = y / parts;
-  block.first_head = block.kv_head * group + y % parts * kMaxGroup;
   block.group = group - y % parts * kMaxGroup;
   if (block.group > kMaxGroup) block.group = kMaxGroup;
   block.num_vectors = ItemOf(args).num_tokens * block.group;
@@ -291,20 +297,22 @@ AttentionKernel(AttentionArgs args) {
   const int32_t to = from + ItemOf(args).num_partitions * kAttentionPartition;
   begin = (begin > from ? begin : from) / S::kTile * S::kTile;
   end = end < to ? end : to;
+  if (begin >= end) begin = end = from;
 
   LoadQueries<S>(args, block);
-  if (begin < end) CopyTile<S>(args, block, begin, 0);
+  if (begin < end) CopyTile<S>(args, block, begin, begin / S::kTile % 2);
   EndCopies();
   State<S> total, part;
   Clear<S>(total);
   Clear<S>(part);
-  int32_t partition = ItemOf(args).first_partition;
-  // Partitions before the first seen one are empty.
-  for (; (partition + 1) * kAttentionPartition <= begin && begin < end; ++partition) {
-    if (IsCut(ItemOf(args))) WritePartial<S>(args, block, partition, part);
+  // Partitions before the first seen one are empty, and those behind the last.
+  for (int32_t p = from; p + kAttentionPartition <= begin && IsCut(ItemOf(args));
+       p += kAttentionPartition) {
+    WritePartial<S>(args, block, p / kAttentionPartition, part);
   }
-  int stage = 0;
+  // What follows from p takes no register: stages in turn, from position 0, and partitions.
   for (int32_t p = begin; p < end; p += S::kTile) {
+    const int stage = p / S::kTile % 2;
     if (p + S::kTile < end) CopyTile<S>(args, block, p + S::kTile, 1 - stage);
     EndCopies();
     WaitForCopies<1>();
@@ -312,15 +320,13 @@ AttentionKernel(AttentionArgs args) {
     SyncBlock();
     AddTile<S>(args, block, p, stage, part);
     SyncBlock();
-    stage = 1 - stage;
     if ((p + S::kTile) % kAttentionPartition != 0 && p + S::kTile < end) continue;
     if (IsCut(ItemOf(args))) {
-      WritePartial<S>(args, block, partition, part);
+      WritePartial<S>(args, block, p / kAttentionPartition, part);
     } else {
       MergeInto<S>(total, part);
     }
     Clear<S>(part);
-    ++partition;
   }
   if (!IsCut(ItemOf(args))) {
     ForElements<S>(args, block,
@@ -330,13 +336,14 @@ AttentionKernel(AttentionArgs args) {
                    });
     return;
   }
-  for (; partition < ItemOf(args).first_partition + ItemOf(args).num_partitions; ++partition)
-    WritePartial<S>(args, block, partition, part);
+  const int32_t last_partition = ItemOf(args).first_partition + ItemOf(args).num_partitions;
+  for (int32_t p = (end + kAttentionPartition - 1) / kAttentionPartition; p < last_partition; ++p)
+    WritePartial<S>(args, block, p, part);
   if (!EndsLast(args, ItemOf(args))) return;
   for (auto i = static_cast<int32_t>(ThreadIndex().x); i < block.num_vectors * args.kv.head_dim;
        i += kThreads) {
     const int32_t v = i / args.kv.head_dim;
-    MergePartials(args, ItemOf(args), v / block.group, block.first_head + v % block.group,
+    MergePartials(args, ItemOf(args), v / block.group, FirstHead(args) + v % block.group,
                   i % args.kv.head_dim);
   }
 }
@@ -353,6 +360,10 @@ cudaError_t LaunchShaped(const AttentionArgs& args, cudaStream_t stream) {
                 stream, args);
 }
 
+// Of 16 query vectors for heads of up to 128: registers for four would spill where codes are
+// expanded.
+constexpr int TilesOf128(KvType type) { return type == KvType::kF16 ? 4 : 3; }
+
 template <KvType kType>
 cudaError_t LaunchTyped(const AttentionArgs& args, cudaStream_t stream) {
   const bool many = args.plan.long_rows;
@@ -361,7 +372,7 @@ cudaError_t LaunchTyped(const AttentionArgs& args, cudaStream_t stream) {
                 : LaunchShaped<Shape<kType, 64, 1>>(args, stream);
   }
   if (args.kv.head_dim <= 128) {
-    return many ? LaunchShaped<Shape<kType, 128, 4>>(args, stream)
+    return many ? LaunchShaped<Shape<kType, 128, TilesOf128(kType)>>(args, stream)
                 : LaunchShaped<Shape<kType, 128, 1>>(args, stream);
   }
   return many ? LaunchShaped<Shape<kType, 256, 2>>(args, stream)
@@ -370,8 +381,9 @@ cudaError_t LaunchTyped(const AttentionArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim) {
-  const int32_t vectors = !long_rows ? 16 : head_dim <= 128 ? 64 : 32;
+int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim, KvType type) {
+  const int32_t tiles = head_dim <= 64 ? 4 : head_dim <= 128 ? TilesOf128(type) : 2;
+  const int32_t vectors = long_rows ? 16 * tiles : 16;
   return vectors / (group < kMaxGroup ? group : kMaxGroup);
 }
 

@@ -26,14 +26,14 @@ void PlanAttention(const BatchView& batch, const AttentionShape& shape, int32_t 
   plan.long_rows = false;
   plan.num_partials = plan.num_counters = 0;
   const int32_t group = shape.num_q_heads / shape.num_kv_heads;
-  const int32_t few = MaxItemTokens(false, group, shape.head_dim);
+  const int32_t few = MaxItemTokens(false, group, shape.head_dim, shape.type);
   int64_t partitions = 0;
   for (int32_t r = 0; r < batch.num_rows; ++r) {
     plan.long_rows |= batch.row_begin[r + 1] - batch.row_begin[r] > few;
     const Range range = PartitionsOf(batch, r, shape.window);
     partitions += range.end - range.begin;
   }
-  const int32_t most = MaxItemTokens(plan.long_rows, group, shape.head_dim);
+  const int32_t most = MaxItemTokens(plan.long_rows, group, shape.head_dim, shape.type);
   const int64_t blocks = int64_t{multiprocessors} * kBlocksAMultiprocessor;
   const auto each = static_cast<int32_t>(
       std::max<int64_t>((partitions * shape.num_kv_heads + blocks - 1) / blocks, 1));

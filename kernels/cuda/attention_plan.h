@@ -13,6 +13,7 @@ namespace sluice::cuda {
 struct AttentionShape {
   int32_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0;
   int32_t window = 0;
+  KvType type = KvType::kF16;
   friend bool operator==(const AttentionShape&, const AttentionShape&) = default;
 };
 

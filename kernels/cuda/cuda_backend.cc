@@ -289,7 +289,7 @@ void CudaBackend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams
   SLUICE_CHECK(q.cols == num_q_heads * kv.head_dim && out.cols == q.cols &&
                    q.rows == batch_.num_tokens && num_q_heads % kv.num_kv_heads == 0,
                "{} {} {}", q.cols, out.cols, q.rows);
-  const AttentionShape shape{num_q_heads, kv.num_kv_heads, kv.head_dim, params.window};
+  const AttentionShape shape{num_q_heads, kv.num_kv_heads, kv.head_dim, params.window, kv.type};
   AttentionArgs args{.batch = device_batch_,
                      .plan = PlanOf(shape),
                      .q = q,

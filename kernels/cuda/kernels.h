@@ -169,7 +169,7 @@ struct AttentionArgs {
   Halves halves;  // of out; data may be null
 };
 // Tokens that an item may have.
-[[nodiscard]] int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim);
+[[nodiscard]] int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim, KvType type);
 cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream);
 
 // --- linear.cu ---

@@ -41,31 +41,31 @@ inline constexpr int32_t kScalesOfCopy = 8;
   return type == KvType::kFp8 ? 1.75F : 127.0F;
 }
 
-[[nodiscard]] constexpr int64_t KvCodesBytes(const KvLayer& kv) {
-  return int64_t{2} * kv.num_kv_heads * kv.block_tokens * PaddedHeadDim(kv.head_dim) *
-         KvCodeBytes(kv.type);
+// Of a KV block, which is far smaller than 2 GiB.
+[[nodiscard]] constexpr int32_t KvCodesBytes(const KvLayer& kv) {
+  return 2 * kv.num_kv_heads * kv.block_tokens * PaddedHeadDim(kv.head_dim) * KvCodeBytes(kv.type);
 }
-[[nodiscard]] constexpr int64_t BytesOfKvBlock(const KvLayer& kv) {
-  const int64_t scales = int64_t{2} * kv.num_kv_heads * kv.block_tokens;
+[[nodiscard]] constexpr int32_t BytesOfKvBlock(const KvLayer& kv) {
+  const int32_t scales = 2 * kv.num_kv_heads * kv.block_tokens;
   return KvCodesBytes(kv) + (HasScales(kv.type) ? scales * 2 : 0);
 }
 
 // Of the keys, or the values, of a head of KV block `block`.
 struct KvPlace {
-  int64_t block;
+  int32_t block;
   int32_t head;
   bool values;
 };
 // The codes at position `at` of the block: 16 bytes aligned.
 [[nodiscard]] constexpr uint8_t* KvCodes(const KvLayer& kv, const KvPlace& place, int32_t at) {
-  const int64_t line = int64_t{2 * place.head + (place.values ? 1 : 0)} * kv.block_tokens + at;
-  return static_cast<uint8_t*>(kv.data) + place.block * BytesOfKvBlock(kv) +
+  const int32_t line = (2 * place.head + (place.values ? 1 : 0)) * kv.block_tokens + at;
+  return static_cast<uint8_t*>(kv.data) + int64_t{place.block} * BytesOfKvBlock(kv) +
          line * PaddedHeadDim(kv.head_dim) * KvCodeBytes(kv.type);
 }
 [[nodiscard]] constexpr uint8_t* KvScale(const KvLayer& kv, const KvPlace& place, int32_t at) {
-  const int64_t line = int64_t{2 * place.head + (place.values ? 1 : 0)} * kv.block_tokens + at;
-  return static_cast<uint8_t*>(kv.data) + place.block * BytesOfKvBlock(kv) + KvCodesBytes(kv) +
-         line * 2;
+  const int32_t line = (2 * place.head + (place.values ? 1 : 0)) * kv.block_tokens + at;
+  return static_cast<uint8_t*>(kv.data) + int64_t{place.block} * BytesOfKvBlock(kv) +
+         KvCodesBytes(kv) + line * 2;
 }
 
 }  // namespace sluice::cuda

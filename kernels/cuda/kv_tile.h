@@ -46,7 +46,7 @@ SLUICE_DEVICE const AttentionItem& ItemOf(const AttentionArgs& args) {
 template <class S>
 struct Block {
   int32_t row, first_token;
-  int32_t kv_head, first_head, group, num_vectors, context_len;  // group: heads of the block
+  int32_t kv_head, group, num_vectors, context_len;  // group: heads of the block
   uint16_t* q;
   uint16_t* kv;  // two stages of K, then V
   uint16_t* kv_scales;
@@ -80,7 +80,7 @@ SLUICE_DEVICE void CopyTile(const AttentionArgs& args, const Block<S>& block, in
     const bool there = p < block.context_len;
     const KvPlace place{there ? blocks[p / kv.block_tokens] : 0, block.kv_head, false};
     const uint8_t* from = KvCodes(kv, place, there ? p % kv.block_tokens : 0);
-    const int64_t values = int64_t{kv.block_tokens} * padded * KvCodeBytes(S::kType);
+    const int32_t values = kv.block_tokens * padded * KvCodeBytes(S::kType);
     const int32_t to = i / pieces * S::kRow + code;
     from += code * KvCodeBytes(S::kType);
     CopyAsync16(block.keys(stage) + to, from, there);

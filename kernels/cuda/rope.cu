@@ -101,7 +101,7 @@ RopeAndStoreKvKernel(RopeArgs args) {
   const int32_t head_dim = args.kv.head_dim;
   const int32_t num_kv_heads = args.kv.num_kv_heads, block_tokens = args.kv.block_tokens;
   const int32_t rotated = args.num_q_heads + num_kv_heads;
-  const int64_t block = args.batch.blocks[args.batch.block_begin[row] + position / block_tokens];
+  const int32_t block = args.batch.blocks[args.batch.block_begin[row] + position / block_tokens];
   float* qkv = RowOf(args.qkv, token);
   for (int32_t h = warp; h < rotated + num_kv_heads; h += kWarps) {
     float* x = qkv + h * head_dim;
