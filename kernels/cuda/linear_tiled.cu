@@ -136,10 +136,12 @@ SLUICE_DEVICE bool AddRanges(const TiledRanges& ranges, uint32_t* shared,
   }
   Fence();
   SyncBlock();
-  if (thread == 0) *shared = AtomicAdd(ranges.arrived + place, 1U);
+  if (thread == 0) {
+    *shared = AtomicAdd(ranges.arrived + place, 1U);
+    Fence();  // of the thread that counted: what others wrote before theirs is seen from here on
+  }
   SyncBlock();
   if (*shared + 1 < count) return false;
-  Fence();
   if (thread == 0) AtomicAdd(ranges.arrived + place, 0U - count);  // as the next launch finds it
   for (uint32_t r = 0; r < count; ++r) {
     SLUICE_UNROLL

@@ -31,7 +31,9 @@ class SimulationFileTest : public ::testing::Test {
     return "";
   }
 
-  const std::string path_ = ::testing::TempDir() + "simulation_test.toml";
+  const std::string path_ = ::testing::TempDir() +
+                            ::testing::UnitTest::GetInstance()->current_test_info()->name() +
+                            ".toml";  // cases run side by side
 };
 
 TEST_F(SimulationFileTest, EveryBuiltInFileIsRead) {

@@ -29,7 +29,7 @@ SLUICE_DEVICE void ForEach(uint32_t* out, Map map) {
 
 SLUICE_KERNEL(kThreads) Indices(const uint32_t* in, uint32_t* out) {
   const Index3 thread = ThreadIndex(), block = BlockIndex(), size = BlockSize(), grid = GridSize();
-  uint32_t* const to = out + (block.x * size.x + thread.x) * 4;
+  uint32_t* const to = out + (block.x * size.x + ThreadAnew()) * 4;
   to[0] = in[0] + (thread.x | thread.y << 8 | thread.z << 16);
   to[1] = block.x | block.y << 8 | block.z << 16;
   to[2] = size.x | size.y << 8 | size.z << 16;
@@ -145,6 +145,15 @@ SLUICE_KERNEL(kThreads) FloatsToHalves(const uint32_t* in, uint32_t* out) {
     const uint32_t within = HalfResult(FloatToHalf(WithinHalf(y)));
     return PairResult(PackHalves(x, y)) + (HalfResult(FloatToHalf(x)) << 1) + (within << 3);
   });
+}
+SLUICE_KERNEL(kThreads) FloatsToFewerBits(const uint32_t* in, uint32_t* out) {
+  ForEach(out, [in](uint32_t i) {
+    const float x = FloatOf(in[i]), y = FloatOf(in[(i + 1) % kNumbers]);
+    return static_cast<uint32_t>(FloatToBf16(x)) | FloatToE4m3(y) << 16;
+  });
+}
+SLUICE_KERNEL(kThreads) Bf16AsHalves(const uint32_t* in, uint32_t* out) {
+  ForEach(out, [in](uint32_t i) { return PairResult(Bf16ToHalves(in[i])); });
 }
 SLUICE_KERNEL(kThreads) HalvesMinusHalves(const uint32_t* in, uint32_t* out) {
   ForEach(out,
@@ -271,6 +280,8 @@ const ConformanceCase kCases[] = {
     {"DynamicMemory", Words::kAny, kThreads, kThreads, 1, kThreads, DynamicMemory},
     Mapped("HalvesToFloats", Words::kHalves, HalvesToFloats),
     Mapped("FloatsToHalves", Words::kFloats, FloatsToHalves),
+    Mapped("FloatsToFewerBits", Words::kFloats, FloatsToFewerBits),
+    Mapped("Bf16AsHalves", Words::kFloats, Bf16AsHalves),
     Mapped("HalvesMinusHalves", Words::kHalves, HalvesMinusHalves),
     Mapped("HalvesTimesHalves", Words::kHalves, HalvesTimesHalves),
     Mapped("FusedHalves", Words::kHalves, FusedHalves),

@@ -182,7 +182,7 @@ def ttfts(server, tokens: int, count: int) -> list[float]:
     return sorted(out)
 
 
-def test_a_flood_costs_another_tenant_no_more_than_a_chunk(start, tmp_path):
+def test_a_flood_costs_another_tenant_no_more_than_a_chunk_a_step_in_flight(start, tmp_path):
     device = tmp_path / "slow.toml"
     device.write_text(DEVICE)
     server = start(
@@ -207,4 +207,5 @@ def test_a_flood_costs_another_tenant_no_more_than_a_chunk(start, tmp_path):
     p90 = lambda values: values[int(0.9 * len(values))]  # noqa: E731
     print(f"chunk {chunk:.3f} s; p90 TTFT alone {p90(alone):.3f} s, flooded {p90(flooded):.3f} s, max {flooded[-1]:.3f} s")
     assert metrics["sluice_running_sequences"] > 5
-    assert p90(flooded) - p90(alone) <= chunk
+    steps_in_flight = 2  # of the simulated device: each may hold a chunk of the flood's (ADR 18)
+    assert p90(flooded) - p90(alone) <= steps_in_flight * chunk
