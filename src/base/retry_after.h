@@ -15,8 +15,10 @@ namespace sluice {
 inline constexpr char kRetryAfterUrl[] = "sluice/retry_after_ns";
 
 [[nodiscard]] inline absl::Status WithRetryAfter(absl::Status status, absl::Duration retry_after) {
-  status.SetPayload(kRetryAfterUrl,
-                    absl::Cord(fmt::to_string(absl::ToInt64Nanoseconds(retry_after))));
+  const std::string text = fmt::to_string(absl::ToInt64Nanoseconds(retry_after));
+  // Of a view: newer compilers write the name of Cord's constructor of a string in another way than
+  // the packaged library has it.
+  status.SetPayload(kRetryAfterUrl, absl::Cord(absl::string_view(text)));
   return status;
 }
 
