@@ -10,7 +10,14 @@ namespace sluice::cuda {
 
 void CudaBackend::Exchange(absl::FunctionRef<absl::Status(const Communicator&)> enqueue) {
   if (mode_ == Mode::kReplay || !step().status.ok()) return;
-  if (absl::Status status = ranks_->Run(rank_, enqueue); !status.ok()) Fail(std::move(status));
+  absl::Status status = ranks_->Run(rank_, enqueue);
+  if (status.ok()) return;
+  // NCCL says only that a call failed. A lost device answers each call, this one while it captures,
+  // too, with what befell it.
+  cudaStreamCaptureStatus capturing = {};
+  if (const cudaError_t lost = cudaStreamIsCapturing(stream_, &capturing); lost != cudaSuccess)
+    status = ToStatus(lost, "exchanging with the other ranks");
+  Fail(std::move(status));
 }
 
 bool CudaBackend::LaunchGraph(cudaGraphExec_t graph) {

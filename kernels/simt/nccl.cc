@@ -238,8 +238,8 @@ CollectiveStatus Collective(void* handle, const Part& part, cudaStream_t stream)
   const size_t bytes = part.count * BytesOf(part.type);
   const size_t ranks = reduces ? 1 : static_cast<size_t>(rank->clique->num_ranks);
   int device = -1;
-  if (!known_type || cudaStreamGetDevice(stream, &device) != cudaSuccess ||
-      device != rank->device || !IsOnDevice(part.send, bytes, stream) ||
+  if (cudaStreamGetDevice(stream, &device) != cudaSuccess) return cuda::kCollectiveCudaError;
+  if (!known_type || device != rank->device || !IsOnDevice(part.send, bytes, stream) ||
       !IsOnDevice(part.receive, bytes * ranks, stream)) {
     return cuda::kCollectiveInvalidArgument;
   }

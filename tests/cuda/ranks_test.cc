@@ -240,12 +240,8 @@ TEST_F(RankedExecution, ARanksFailureIsEveryRanksAndNothingHangs) {
     absl::StatusOr<StepResult> result = executor->Wait(1);
     if (result.ok()) result = executor->Wait(2);
     EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);
-    // The rank's own error, or a neighbour's that met the fault in their exchange.
-    EXPECT_THAT(
-        std::string(result.status().message()),
-        ::testing::AllOf(HasSubstr("rank "),
-                         ::testing::AnyOf(HasSubstr("cudaErrorECCUncorrectable"),
-                                          HasSubstr("NCCL failed: a call of CUDA failed"))));
+    EXPECT_THAT(std::string(result.status().message()),
+                ::testing::AllOf(HasSubstr("rank "), HasSubstr("cudaErrorECCUncorrectable")));
     EXPECT_EQ(executor->Wait(3).status(), result.status());
     EXPECT_LT(absl::Now() - begin, absl::Seconds(30));
   }

@@ -279,6 +279,7 @@ TEST_F(CollectivesTest, RanksThatDisagreeFailTheirDevices) {
     EXPECT_THAT(LastRefusal(),
                 HasSubstr("rank 2 has 2 elements of type 7 in operation 0, rank 0 3"));
     EXPECT_THAT(ranks_[r].Check().message(), HasSubstr("an exchange of NCCL failed"));
+    EXPECT_THAT(Sum(r).message(), HasSubstr("a call of CUDA failed"));
   }
 }
 
