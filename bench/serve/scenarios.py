@@ -9,17 +9,21 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import re
 import resource
 import signal
+import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-STEP_S = 0.010  # of bench/serve/steady.toml
+DEVICE = ROOT / "bench/serve/steady.toml"
+STEP_S = 0.010  # of that device
 READY = re.compile(r"at http://([^:\s]+):(\d+)(?:, gRPC at [^:]+:(\d+))?")
 
 
@@ -32,6 +36,8 @@ class Scenario:
     expected_errors: set[str] = field(default_factory=set)
     raw: bool = False  # compare with raw sending
     grpc: bool = False
+    step_s: float = STEP_S
+    long_prompts: bool = False  # beside the load, one after the other
 
 
 ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
@@ -67,6 +73,16 @@ SCENARIOS = {
          "--prompt-tokens", "lognormal:60,0.7", "--slow-fraction", "0.02", "--slow-pause-s", "0.2", "--timeout-s", "3"],
         {"timeout", "http_429"},
     ),
+    "short-requests": Scenario(
+        "1,000,000 requests of a token or two", 3600, ["--max-rows", "256", "--max-step-tokens", "4096"],
+        ["--concurrency", "128", "--output-tokens", "uniform:1,2", "--prompt-tokens", "4", "--requests", "1000000"],
+        step_s=0.001,
+    ),
+    "long-prompts": Scenario(
+        "100 streams beside prompts of 100,000 tokens", 15,
+        ["--max-rows", "128", "--max-step-tokens", "4096", "--model-shape", "llama-3.1-8b"],
+        ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16"], long_prompts=True,
+    ),
 }  # fmt: skip
 
 
@@ -78,6 +94,59 @@ def process_cpu_s(pid: int) -> float:
 
 def process_rss_bytes(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryWatch:
+    """The resident memory of a process, each second."""
+
+    def __init__(self, pid: int):
+        self.pid, self.bytes, self.stop = pid, [], threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.stop.wait(1):
+            self.bytes.append(process_rss_bytes(self.pid))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+    def growth_bytes(self) -> int:
+        """From the second fifth of the time, when everything has been used once, to the last."""
+        fifth = max(1, len(self.bytes) // 5)
+        return round(statistics.median(self.bytes[-fifth:]) - statistics.median(self.bytes[fifth : 2 * fifth]))
+
+
+class LongPrompts:
+    """Prompts of 100,000 tokens, each another, one after the other, an answer of one token each."""
+
+    WORDS = "time people way water day word other about many then these some would make like into look two more".split()
+
+    def __init__(self, url: str):
+        self.url, self.seconds, self.stop = url, [], threading.Event()
+        self.thread = threading.Thread(target=self.send)
+
+    def send(self):
+        draw = random.Random(1)
+        while not self.stop.is_set():
+            prompt = " ".join(draw.choices(self.WORDS, k=100_000))
+            body = json.dumps({"model": "default", "prompt": prompt, "max_tokens": 1}).encode()
+            begin = time.monotonic()
+            request = urllib.request.Request(f"{self.url}/v1/completions", body, {"Content-Type": "application/json"})
+            assert json.load(urllib.request.urlopen(request, timeout=60))["usage"]["prompt_tokens"] >= 99_000
+            self.seconds.append(time.monotonic() - begin)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
 
 
 def num_files(pid: int) -> int:
@@ -163,6 +232,13 @@ class Run:
     def check(self, name: str, ok: bool, **values):
         self.checks[name] = {"ok": bool(ok), **values}
 
+    def device(self) -> pathlib.Path:
+        if self.scenario.step_s == STEP_S:
+            return DEVICE
+        device = self.folder / f"{self.name}-device.toml"
+        device.write_text(re.sub(r"^step-s = .*", f"step-s = {self.scenario.step_s}", DEVICE.read_text(), flags=re.MULTILINE))
+        return device
+
     def load_flags(self) -> list[str]:
         warmup = min(3.0, self.seconds / 5)
         flags = [*self.scenario.load, "--duration-s", str(self.seconds), "--warmup-s", str(warmup), "--seed", str(self.args.seed)]
@@ -170,7 +246,7 @@ class Run:
 
     def run(self) -> dict:
         server = [
-            self.args.binary, "serve", "--backend", "sim", "--sim-device", str(ROOT / "bench/serve/steady.toml"),
+            self.args.binary, "serve", "--backend", "sim", "--sim-device", str(self.device()),
             "--model", self.args.model, "--http-port", "0", "--grpc-port", "0", "--log-level", "warn", *self.scenario.server,
         ]  # fmt: skip
         with started(server, self.folder / f"{self.name}-server.log") as (pid, url, grpc_port):
@@ -179,15 +255,20 @@ class Run:
             flags = [*self.load_flags(), "--url", url, "--check-script", "--server-pid", str(pid)]
             if self.scenario.grpc:
                 flags += ["--grpc-port", str(grpc_port)]
-            result = run_load(self.args.binary, flags, self.folder / f"{self.name}.json")
+            with MemoryWatch(pid) as memory, LongPrompts(url) if self.scenario.long_prompts else contextlib.nullcontext() as long:
+                result = run_load(self.args.binary, flags, self.folder / f"{self.name}.json")
+            if long:
+                facts["long_prompt_seconds"] = long.seconds
+                self.check("long prompts were answered", bool(long.seconds), answered=len(long.seconds))
+            facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes() if memory.bytes else 0}
             cpu_after, after = process_cpu_s(pid), wait_idle(url)
             facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid)}
             self.check_run(result, before, after, cpu_after - cpu_before, facts)
         out = {"scenario": self.name, "about": self.scenario.about, "seconds": self.seconds, "load": result, "server": facts}
         if self.scenario.raw:
             out["raw_send"] = self.run_raw(result)
-        if self.name == "slow-clients":
-            out["without_slow"] = self.run_without_slow(server)
+        if self.name in ("slow-clients", "long-prompts"):
+            out["without"] = self.run_without(server)
         out["checks"] = self.checks
         return out
 
@@ -196,12 +277,13 @@ class Run:
         wire = result["wire"]
         lines = wire["data_lines"] or wire["chunks"]
         size = max(200, round(wire["bytes"] / lines)) if wire["data_lines"] else 282
-        raw = [self.args.binary, "bench", "raw-send", "--step-ms", str(STEP_S * 1000), "--chunk-bytes", str(size)]
+        raw = [self.args.binary, "bench", "raw-send", "--step-ms", str(self.scenario.step_s * 1000), "--chunk-bytes", str(size)]
         flags = without(self.load_flags(), "--protocol", "--grpc-connections")
         with started(raw, self.folder / f"{self.name}-raw.log") as (pid, url, _):
             return run_load(self.args.binary, [*flags, "--url", url, "--server-pid", str(pid)], self.folder / f"{self.name}-raw.json")
 
-    def run_without_slow(self, server: list[str]) -> dict:
+    def run_without(self, server: list[str]) -> dict:
+        """The same without slow clients and long prompts."""
         with started(server, self.folder / f"{self.name}-base.log") as (pid, url, _):
             flags = [*without(self.load_flags(), "--slow-fraction", "--slow-pause-s"), "--url", url, "--server-pid", str(pid)]
             return run_load(self.args.binary, flags, self.folder / f"{self.name}-base.json")
@@ -232,9 +314,10 @@ class Run:
         if self.name == "idle-10k":
             idle = result["connections"]["idle_open"]
             self.check("idle connections stay open", idle == 10000, open=idle)
-        if self.name == "soak":
-            grown = facts["rss_after_bytes"] - facts["rss_before_bytes"]
-            self.check("memory stays", grown < 256 << 20, grown_bytes=grown)
+        grown, limit = facts["rss_growth_bytes"], facts["rss_after_bytes"] / 50 + (4 << 20)
+        if len(facts["rss_each_second_bytes"]) < 60:  # buffers and pools are still being filled
+            limit = 256 << 20
+        self.check("memory is flat", grown < limit, grown_bytes=grown, limit_bytes=limit)
 
 
 def closing_line(out: dict) -> str:
@@ -250,9 +333,14 @@ def closing_line(out: dict) -> str:
         capacity = 32 / (20 * STEP_S)
         refused = load["errors"].get("http_429", {"count": 0})["count"]
         parts.append(f"goodput {rates['goodput_per_s']:.1f}/s of {capacity:.0f}/s capacity, {refused} refused")
-    if "without_slow" in out:
-        base = out["without_slow"]["latency_ms"]["itl"]["p99"]
-        parts.append(f"ITL p99 without slow clients {base:.2f} ms")
+    if "without" in out:
+        base = out["without"]["latency_ms"]["itl"]
+        what = "slow clients" if out["scenario"] == "slow-clients" else "long prompts"
+        parts.append(f"ITL max {latency['itl']['max']:.2f} ms; without {what} p99 {base['p99']:.2f} ms, max {base['max']:.2f} ms")
+    if "long_prompt_seconds" in out["server"]:
+        parts.append(f"{len(out['server']['long_prompt_seconds'])} long prompts")
+    if out["seconds"] >= 60:
+        parts.append(f"memory {out['server']['rss_growth_bytes'] / 1e6:+.1f} MB of {out['server']['rss_after_bytes'] / 1e6:.0f} MB")
     if out["scenario"] == "idle-10k":
         server = out["server"]
         parts.append(f"{(server['rss_after_bytes'] - server['rss_before_bytes']) / 10000 / 1024:.1f} KiB per idle connection")
