@@ -14,6 +14,7 @@
 // not show. Sources: arXiv:2309.06180 (pages), arXiv:2205.14135 and arXiv:2307.08691 (tiles,
 // running maximum), arXiv:2310.06825 (window), arXiv:2408.00118 (cap).
 #include "kernels/cuda/attention_merge.h"
+#include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/kv_tile.h"
 #include "kernels/cuda/launch.h"
@@ -388,17 +389,7 @@ int32_t MaxItemTokens(bool long_rows, int32_t group, int32_t head_dim, KvType ty
 }
 
 cudaError_t Attention(const AttentionArgs& args, cudaStream_t stream) {
-  switch (args.kv.type) {
-    case KvType::kF16:
-      return LaunchTyped<KvType::kF16>(args, stream);
-    case KvType::kBf16:
-      return LaunchTyped<KvType::kBf16>(args, stream);
-    case KvType::kFp8:
-      return LaunchTyped<KvType::kFp8>(args, stream);
-    case KvType::kInt8:
-      return LaunchTyped<KvType::kInt8>(args, stream);
-  }
-  return cudaErrorInvalidValue;
+  return WithKvType(args.kv.type, [&]<KvType kType>() { return LaunchTyped<kType>(args, stream); });
 }
 
 }  // namespace sluice::cuda

@@ -15,7 +15,7 @@
 #include "kernels/cuda/matrix.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/weight_fragment.h"
-#include "kernels/cuda/with_format.h"
+#include "kernels/cuda/dispatch.h"
 
 namespace sluice::cuda {
 namespace {

@@ -7,6 +7,7 @@
 // (kv_layout.h). Bound by memory.
 // Accumulation: a norm's squares in a lane (element mod 32) ascending, then a butterfly.
 // Sources: arXiv:2104.09864 eq. 34, arXiv:2302.05442 (norms of heads), arXiv:2309.06180 (blocks).
+#include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launch.h"
@@ -115,27 +116,14 @@ RopeAndStoreKvKernel(RopeArgs args) {
   }
 }
 
-template <KvType kType>
-cudaError_t LaunchTyped(const RopeArgs& args, cudaStream_t stream) {
-  return Launch("rope_and_store_kv", &RopeAndStoreKvKernel<kType>,
-                {.grid_x = static_cast<uint32_t>(args.qkv.rows), .threads = kRowThreads}, stream,
-                args);
-}
-
 }  // namespace
 
 cudaError_t RopeAndStoreKv(const RopeArgs& args, cudaStream_t stream) {
-  switch (args.kv.type) {
-    case KvType::kF16:
-      return LaunchTyped<KvType::kF16>(args, stream);
-    case KvType::kBf16:
-      return LaunchTyped<KvType::kBf16>(args, stream);
-    case KvType::kFp8:
-      return LaunchTyped<KvType::kFp8>(args, stream);
-    case KvType::kInt8:
-      return LaunchTyped<KvType::kInt8>(args, stream);
-  }
-  return cudaErrorInvalidValue;
+  return WithKvType(args.kv.type, [&]<KvType kType>() {
+    return Launch("rope_and_store_kv", &RopeAndStoreKvKernel<kType>,
+                  {.grid_x = static_cast<uint32_t>(args.qkv.rows), .threads = kRowThreads}, stream,
+                  args);
+  });
 }
 
 }  // namespace sluice::cuda

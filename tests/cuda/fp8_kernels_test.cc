@@ -242,9 +242,14 @@ TEST_P(Fp8Kernels, ManyOutputsTakeTwoPanelsABlock) {
 }
 
 TEST_P(Fp8Kernels, RowsAreRoundedToTheNearestByTheirLargest) {
-  constexpr int kRows = 4, kK = 600;
+  constexpr int kRows = 5, kK = 600;
   const auto value = [](int r, int k) {
     if (r == 1) return 0.0F;
+    if (r == 4) {  // the largest, so that the scale is 1, and numbers in the middle of two
+      if (k == 0) return 448.0F;
+      const float digits = static_cast<float>(k % 8) + 0.5F;
+      return k % 3 == 0 ? std::ldexp(digits, -9) : std::ldexp(8 + digits, k % 13 - 9);
+    }
     if (r == 2) return std::ldexp(1.0F, -k / 2) * (k % 2 == 0 ? 1.0F : -1.4F);
     return std::sin(static_cast<float>(k * (r + 1))) * (r == 3 ? 1e20F : 1.0F);
   };

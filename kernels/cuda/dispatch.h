@@ -1,4 +1,4 @@
-// From a format that is known when a step runs to one that a kernel is compiled for.
+// From a format or type that is known when a step runs to one that a kernel is compiled for.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -37,6 +37,22 @@ cudaError_t WithFormat(WeightFormat format, const F& f) {
       return f.template operator()<WeightFormat::kInt5Nested>();
     case WeightFormat::kFp8:
       return f.template operator()<WeightFormat::kFp8>();
+  }
+  return cudaErrorInvalidValue;
+}
+
+// The same with the type of a KV cache.
+template <class F>
+cudaError_t WithKvType(KvType type, const F& f) {
+  switch (type) {
+    case KvType::kF16:
+      return f.template operator()<KvType::kF16>();
+    case KvType::kBf16:
+      return f.template operator()<KvType::kBf16>();
+    case KvType::kFp8:
+      return f.template operator()<KvType::kFp8>();
+    case KvType::kInt8:
+      return f.template operator()<KvType::kInt8>();
   }
   return cudaErrorInvalidValue;
 }
