@@ -17,22 +17,7 @@ namespace {
 
 class CudaFamilies : public ::testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    const std::string path = GoldenFolder(std::string("families/") + GetParam());
-    auto folder = HfFolder::Open(path);
-    ASSERT_TRUE(folder.ok()) << folder.status();
-    folder_ = *std::move(folder);
-    const auto views = FindWeights(folder_->tensors(), folder_->config().config);
-    ASSERT_TRUE(views.ok()) << views.status();
-    views_ = *views;
-    golden_ = ReadLogitGolden(path + "/golden.bin");
-    ASSERT_FALSE(golden_.positions.empty());
-  }
-  [[nodiscard]] const ModelConfig& config() const { return folder_->config().config; }
-
-  std::unique_ptr<HfFolder> folder_;
-  WeightViews views_;
-  LogitGolden golden_;
+  const GoldenModel golden_ = OpenGoldenModel(std::string("families/") + GetParam());
 };
 
 // Activations are rounded to f16 before each product, weights of attention and values too: 2^-12 of
@@ -40,8 +25,8 @@ class CudaFamilies : public ::testing::TestWithParam<const char*> {
 TEST_P(CudaFamilies, GiveTheLogitsOfTransformers) {
   const auto ops = CreateCudaOps({});
   ASSERT_TRUE(ops.ok()) << ops.status();
-  const auto logits = LogitsInOneBatch(golden_, config(), views_, **ops);
-  const double error = RelativeError(golden_, logits);
+  const auto logits = LogitsInOneBatch(golden_, **ops);
+  const double error = RelativeError(golden_.logits, logits);
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 0x1p-6);
 }
@@ -49,13 +34,14 @@ TEST_P(CudaFamilies, GiveTheLogitsOfTransformers) {
 TEST_P(CudaFamilies, LogitBitsDoNotDependOnChunksOrGraphs) {
   const auto one = CreateCudaOps({.deterministic = true});
   ASSERT_TRUE(one.ok()) << one.status();
-  const auto expected = LogitsInOneBatch(golden_, config(), views_, **one);
+  const auto expected = LogitsInOneBatch(golden_, **one);
   for (const bool graphs : {false, true}) {
     const auto ops = CreateCudaOps({.graphs = graphs, .deterministic = true});
     ASSERT_TRUE(ops.ok()) << ops.status();
-    ASSERT_TRUE(
-        (*ops)->AllocateSlots(8, config().vocab_size).ok());  // without, there are no graphs
-    EXPECT_EQ(LogitsInChunks(golden_, config(), views_, **ops), expected);
+    ASSERT_TRUE((*ops)
+                    ->AllocateSlots(8, golden_.config().vocab_size)
+                    .ok());  // without, there are no graphs
+    EXPECT_EQ(LogitsInChunks(golden_, **ops), expected);
   }
 }
 
@@ -75,7 +61,7 @@ TEST_P(CudaFamilies, GiveTheirLogitsFromKvCachesOfEveryType) {
     const auto ops = CreateCudaOps({});
     ASSERT_TRUE(ops.ok()) << ops.status();
     const double error =
-        RelativeError(golden_, LogitsInOneBatch(golden_, config(), views_, **ops, false, type));
+        RelativeError(golden_.logits, LogitsInOneBatch(golden_, **ops, false, type));
     RecordProperty("relative_error_" + std::string(KvTypeName(type)), std::to_string(error));
     EXPECT_LE(error, limit) << KvTypeName(type);
   }
@@ -95,10 +81,9 @@ TEST_P(CudaFamiliesOfChunks, KeepTheirBitsInKvCachesOfEveryType) {
     for (const bool chunks : {false, true}) {
       const auto ops = CreateCudaOps({.graphs = chunks, .deterministic = true});
       ASSERT_TRUE(ops.ok()) << ops.status();
-      ASSERT_TRUE((*ops)->AllocateSlots(8, config().vocab_size).ok());
-      logits[chunks ? 1 : 0] =
-          chunks ? LogitsInChunks(golden_, config(), views_, **ops, type)
-                 : LogitsInOneBatch(golden_, config(), views_, **ops, false, type);
+      ASSERT_TRUE((*ops)->AllocateSlots(8, golden_.config().vocab_size).ok());
+      logits[chunks ? 1 : 0] = chunks ? LogitsInChunks(golden_, **ops, type)
+                                      : LogitsInOneBatch(golden_, **ops, false, type);
     }
     EXPECT_EQ(logits[1], logits[0]) << KvTypeName(type);
   }
@@ -113,7 +98,7 @@ TEST_P(CudaFamilyOfManyRows, GivesItsLogitsThroughCublasLtToo) {
   const auto ops = CreateCudaOps({.blas_from_major = 8, .find_blas = simt::FindBlasFunction});
   ASSERT_TRUE(ops.ok()) << ops.status();
   (void)simt::TakeStatistics();
-  EXPECT_LE(RelativeError(golden_, LogitsInOneBatch(golden_, config(), views_, **ops)), 0x1p-6);
+  EXPECT_LE(RelativeError(golden_.logits, LogitsInOneBatch(golden_, **ops)), 0x1p-6);
   EXPECT_GT(simt::TakeStatistics().kernels["scale_product"].launches, 0U);
 }
 INSTANTIATE_TEST_SUITE_P(Golden, CudaFamilyOfManyRows, ::testing::Values("gemma3"));

@@ -36,34 +36,20 @@ constexpr Folder kFolders[] = {{"fp8_tensor", DType::kFp8A8},
 
 class CudaFp8Folders : public ::testing::TestWithParam<Folder> {
  protected:
-  void SetUp() override {
-    const std::string path = GoldenFolder(std::string("quantised/") + GetParam().name);
-    auto folder = HfFolder::Open(path, /*keep_fp8=*/true);
-    ASSERT_TRUE(folder.ok()) << folder.status();
-    folder_ = *std::move(folder);
-    const auto views = FindWeights(folder_->tensors(), folder_->config().config);
-    ASSERT_TRUE(views.ok()) << views.status();
-    views_ = *views;
-    golden_ = ReadLogitGolden(path + "/golden.bin");
-    ASSERT_FALSE(golden_.positions.empty());
-  }
-  [[nodiscard]] const ModelConfig& config() const { return folder_->config().config; }
-
-  std::unique_ptr<HfFolder> folder_;
-  WeightViews views_;
-  LogitGolden golden_;
+  const GoldenModel golden_ =
+      OpenGoldenModel(std::string("quantised/") + GetParam().name, /*keep_fp8=*/true);
 };
 
 // With x in f16 the bound of CudaFamilies. With x in e4m3 each input is off by up to 2^-4 of
 // itself: the worst of the 512 logits was off by 0.21 of their deviation.
 TEST_P(CudaFp8Folders, GiveTheLogitsOfTransformers) {
-  EXPECT_EQ(views_.layers[0].o.dtype, GetParam().dtype);
+  EXPECT_EQ(golden_.views.layers[0].o.dtype, GetParam().dtype);
   for (const Capability& device : kCapabilities) {
     simt::SetDevices({{.major = device.major, .minor = device.minor}});
     const auto ops = CreateCudaOps({});
     ASSERT_TRUE(ops.ok()) << ops.status();
     (void)simt::TakeStatistics();
-    const double error = RelativeError(golden_, LogitsInOneBatch(golden_, config(), views_, **ops));
+    const double error = RelativeError(golden_.logits, LogitsInOneBatch(golden_, **ops));
     const bool rounds = GetParam().dtype == DType::kFp8A8 && device.products;
     EXPECT_LE(error, rounds ? 0.3 : 0x1p-6) << device.major << "." << device.minor;
     EXPECT_EQ(simt::TakeStatistics().kernels.contains("linear_fp8"), rounds)
@@ -77,12 +63,12 @@ TEST_P(CudaFp8Folders, GiveTheLogitsOfTransformers) {
 TEST_P(CudaFp8Folders, LogitBitsDoNotDependOnChunksOrGraphs) {
   const auto one = CreateCudaOps({.deterministic = true});
   ASSERT_TRUE(one.ok()) << one.status();
-  const auto expected = LogitsInOneBatch(golden_, config(), views_, **one);
+  const auto expected = LogitsInOneBatch(golden_, **one);
   for (const bool graphs : {false, true}) {
     const auto ops = CreateCudaOps({.graphs = graphs, .deterministic = true});
     ASSERT_TRUE(ops.ok()) << ops.status();
-    ASSERT_TRUE((*ops)->AllocateSlots(8, config().vocab_size).ok());
-    EXPECT_EQ(LogitsInChunks(golden_, config(), views_, **ops), expected);
+    ASSERT_TRUE((*ops)->AllocateSlots(8, golden_.config().vocab_size).ok());
+    EXPECT_EQ(LogitsInChunks(golden_, **ops), expected);
   }
 }
 

@@ -15,19 +15,13 @@ namespace sluice {
 namespace {
 
 TEST(CudaOrder, LogitBitsAreTheSameUnderEveryOrder) {
-  const std::string path = GoldenFolder("families/llama");
-  auto folder = HfFolder::Open(path);
-  ASSERT_TRUE(folder.ok()) << folder.status();
-  const ModelConfig& config = (*folder)->config().config;
-  const auto views = FindWeights((*folder)->tensors(), config);
-  ASSERT_TRUE(views.ok()) << views.status();
-  const LogitGolden golden = ReadLogitGolden(path + "/golden.bin");
+  const GoldenModel golden = OpenGoldenModel("families/llama");
   const auto logits = [&](uint64_t seed) {
     simt::SetDevices({simt::DeviceModel{}});
     simt::SetSeed(seed);
     const auto ops = CreateCudaOps({.graphs = true});
     EXPECT_TRUE(ops.ok()) << ops.status();
-    auto result = LogitsInChunks(golden, config, *views, **ops);
+    auto result = LogitsInChunks(golden, **ops);
     for (const simt::Finding& finding : simt::TakeFindings()) ADD_FAILURE() << finding.ToString();
     return result;
   };

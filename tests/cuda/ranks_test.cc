@@ -26,26 +26,6 @@ namespace {
 using ::testing::HasSubstr;
 using Logits = std::vector<std::vector<float>>;
 
-struct Golden {
-  std::unique_ptr<HfFolder> folder;
-  WeightViews weights;
-  LogitGolden logits;
-  [[nodiscard]] const ModelConfig& config() const { return folder->config().config; }
-};
-Golden ReadGolden(const std::string& name) {
-  Golden golden;
-  const std::string path = GoldenFolder(name);
-  auto folder = HfFolder::Open(path);
-  EXPECT_TRUE(folder.ok()) << folder.status();
-  golden.folder = *std::move(folder);
-  const auto views = FindWeights(golden.folder->tensors(), golden.config());
-  EXPECT_TRUE(views.ok()) << views.status();
-  golden.weights = *views;
-  golden.logits = ReadLogitGolden(path + "/golden.bin");
-  EXPECT_FALSE(golden.logits.positions.empty());
-  return golden;
-}
-
 std::vector<std::unique_ptr<Ops>> MakeRanks(int32_t num_ranks, const CudaOpsOptions& options) {
   auto ranks = CreateCudaRanks(options, num_ranks);
   EXPECT_TRUE(ranks.ok()) << ranks.status();
@@ -73,23 +53,22 @@ class CudaRanks : public ::testing::TestWithParam<std::tuple<int, const char*>> 
  protected:
   void SetUp() override {
     simt::SetDevices(std::vector<simt::DeviceModel>(4));
-    golden_ = ReadGolden(std::get<1>(GetParam()));
+    golden_ = OpenGoldenModel(std::get<1>(GetParam()));
   }
   [[nodiscard]] static int32_t num_ranks() { return std::get<0>(GetParam()); }
   Logits InChunks(const CudaOpsOptions& options) {
     return OnRanks(MakeRanks(num_ranks(), options), [&](Ops& ops) {
       EXPECT_TRUE(ops.AllocateSlots(8, golden_.config().vocab_size).ok());  // for graphs
-      return LogitsInChunks(golden_.logits, golden_.config(), golden_.weights, ops);
+      return LogitsInChunks(golden_, ops);
     });
   }
-  Golden golden_;
+  GoldenModel golden_;
 };
 
 // As one rank: the sums of the ranks' products are of f32.
 TEST_P(CudaRanks, GiveTheLogitsOfTransformers) {
-  const Logits logits = OnRanks(MakeRanks(num_ranks(), {}), [&](Ops& ops) {
-    return LogitsInOneBatch(golden_.logits, golden_.config(), golden_.weights, ops);
-  });
+  const Logits logits =
+      OnRanks(MakeRanks(num_ranks(), {}), [&](Ops& ops) { return LogitsInOneBatch(golden_, ops); });
   const double error = RelativeError(golden_.logits, logits);
   RecordProperty("relative_error", std::to_string(error));
   EXPECT_LE(error, 0x1p-6);
@@ -97,9 +76,8 @@ TEST_P(CudaRanks, GiveTheLogitsOfTransformers) {
 
 class CudaRanksBits : public CudaRanks {};
 TEST_P(CudaRanksBits, DoNotDependOnChunksOrGraphs) {
-  const Logits expected = OnRanks(MakeRanks(num_ranks(), {.deterministic = true}), [&](Ops& ops) {
-    return LogitsInOneBatch(golden_.logits, golden_.config(), golden_.weights, ops);
-  });
+  const Logits expected = OnRanks(MakeRanks(num_ranks(), {.deterministic = true}),
+                                  [&](Ops& ops) { return LogitsInOneBatch(golden_, ops); });
   EXPECT_EQ(InChunks({.graphs = false, .deterministic = true}), expected);
   EXPECT_EQ(InChunks({.graphs = true, .deterministic = true}), expected);
 }
@@ -129,9 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
 // Weights that their file holds in a form of its own are made and then cut.
 class CudaRanksOfMadeWeights : public CudaRanks {};
 TEST_P(CudaRanksOfMadeWeights, GiveTheLogitsOfOneRank) {
-  const auto in_batch = [&](Ops& ops) {
-    return LogitsInOneBatch(golden_.logits, golden_.config(), golden_.weights, ops);
-  };
+  const auto in_batch = [&](Ops& ops) { return LogitsInOneBatch(golden_, ops); };
   const double of_one = RelativeError(golden_.logits, OnRanks(MakeRanks(1, {}), in_batch));
   EXPECT_LE(RelativeError(golden_.logits, OnRanks(MakeRanks(num_ranks(), {}), in_batch)),
             of_one + 0x1p-7);
@@ -143,13 +119,13 @@ INSTANTIATE_TEST_SUITE_P(Golden, CudaRanksOfMadeWeights,
                          NameOf);
 
 TEST(CudaRanksOrder, BitsAreTheSameUnderEveryOrderOfDevicesAndStreams) {
-  const Golden golden = ReadGolden("families/llama");
+  const GoldenModel golden = OpenGoldenModel("families/llama");
   const auto logits = [&](uint64_t seed) {
     simt::SetDevices(std::vector<simt::DeviceModel>(2));
     simt::SetSeed(seed);
     return OnRanks(MakeRanks(2, {}), [&](Ops& ops) {
       EXPECT_TRUE(ops.AllocateSlots(8, golden.config().vocab_size).ok());
-      return LogitsInChunks(golden.logits, golden.config(), golden.weights, ops);
+      return LogitsInChunks(golden, ops);
     });
   };
   const Logits expected = logits(0);
@@ -164,9 +140,9 @@ class RankedExecution : public ::testing::Test {
 
   void SetUp() override {
     simt::SetDevices(std::vector<simt::DeviceModel>(4));
-    golden_ = ReadGolden("families/llama");
+    golden_ = OpenGoldenModel("families/llama");
     model_.config = golden_.config();
-    model_.weights = golden_.weights;
+    model_.weights = golden_.views;
   }
   void TearDown() override { simt::SetStallTimeout(absl::Seconds(20)); }
 
@@ -207,7 +183,7 @@ class RankedExecution : public ::testing::Test {
     return output;
   }
 
-  Golden golden_;
+  GoldenModel golden_;
   ModelFile model_;
 };
 
@@ -285,18 +261,18 @@ TEST(CudaRankDevices, MustBeThereAndAlike) {
 }
 
 TEST(ModelShares, AreRefusedWhereTheyWouldNotBeWhole) {
-  const Golden llama = ReadGolden("families/llama");
-  EXPECT_EQ(CheckRanks(llama.config(), llama.weights, 3).message(),
+  const GoldenModel llama = OpenGoldenModel("families/llama");
+  EXPECT_EQ(CheckRanks(llama.config(), llama.views, 3).message(),
             "the model has 4 query heads and 1 KV heads; 3 ranks cannot share them evenly");
-  const Golden blocks = ReadGolden("quantised/gptq4");
+  const GoldenModel blocks = OpenGoldenModel("quantised/gptq4");
   EXPECT_EQ(
-      CheckRanks(blocks.config(), blocks.weights, 2).message(),
+      CheckRanks(blocks.config(), blocks.views, 2).message(),
       "down of layer 0 has 96 columns in Q4_0 blocks of 32; 2 ranks cannot share them evenly");
-  const Golden experts = ReadGolden("families/mixtral");
-  EXPECT_TRUE(CheckRanks(experts.config(), experts.weights, 4).ok());
+  const GoldenModel experts = OpenGoldenModel("families/mixtral");
+  EXPECT_TRUE(CheckRanks(experts.config(), experts.views, 4).ok());
   ModelConfig small = llama.config();
   small.vocab_size = 48;
-  EXPECT_EQ(CheckRanks(small, llama.weights, 4).message(),
+  EXPECT_EQ(CheckRanks(small, llama.views, 4).message(),
             "a vocabulary of 48 tokens is too small for 4 ranks");
 }
 
@@ -305,10 +281,10 @@ TEST(ModelShares, CoverAVocabularyThatDoesNotDivide) {
   EXPECT_EQ(ColumnsOfRank(100, 2), 64);
   EXPECT_EQ(ColumnsOfRank(128, 4), 32);
   EXPECT_EQ(ColumnsOfRank(129, 4), 48);
-  const Golden llama = ReadGolden("families/llama");
+  const GoldenModel llama = OpenGoldenModel("families/llama");
   int64_t rows = 0;
   for (int32_t rank = 0; rank < 4; ++rank) {
-    rows += VocabOfRank(llama.weights.token_embd, 250, rank, 4).rows;
+    rows += VocabOfRank(llama.views.token_embd, 250, rank, 4).rows;
   }
   EXPECT_EQ(rows, 250);
 }

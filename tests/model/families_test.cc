@@ -20,31 +20,15 @@ namespace {
 
 class Families : public ::testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    const std::string path = GoldenFolder(std::string("families/") + GetParam());
-    auto folder = HfFolder::Open(path);
-    ASSERT_TRUE(folder.ok()) << folder.status();
-    folder_ = *std::move(folder);
-    const auto views = FindWeights(folder_->tensors(), folder_->config().config);
-    ASSERT_TRUE(views.ok()) << views.status();
-    views_ = *views;
-    golden_ = ReadLogitGolden(path + "/golden.bin");
-    ASSERT_FALSE(golden_.positions.empty());
-  }
-
   std::vector<std::vector<float>> InOneBatch(Ops& ops, bool states = false) {
-    return LogitsInOneBatch(golden_, folder_->config().config, views_, ops, states);
+    return LogitsInOneBatch(golden_, ops, states);
   }
-  std::vector<std::vector<float>> InChunks(Ops& ops) {
-    return LogitsInChunks(golden_, folder_->config().config, views_, ops);
-  }
+  std::vector<std::vector<float>> InChunks(Ops& ops) { return LogitsInChunks(golden_, ops); }
   double Error(const std::vector<std::vector<float>>& logits) const {
-    return RelativeError(golden_, logits);
+    return RelativeError(golden_.logits, logits);
   }
 
-  std::unique_ptr<HfFolder> folder_;
-  WeightViews views_;
-  LogitGolden golden_;
+  const GoldenModel golden_ = OpenGoldenModel(std::string("families/") + GetParam());
 };
 
 // Both sides compute in float32 or better from the same bfloat16 weights: what differs is the order
@@ -65,7 +49,7 @@ TEST_P(Families, OverTheCpuBackendIsOverTextbookOpsWithHalfPrecisionKeysAndValue
   const std::vector<std::vector<float>> logits = InOneBatch(**ops);
   RecordProperty("relative_error", std::to_string(Error(logits)));
   SimpleOps halfs(/*kv_halfs=*/true);
-  LogitGolden rounded = golden_;
+  LogitGolden rounded = golden_.logits;
   rounded.logits = InOneBatch(halfs);
   const double error = RelativeError(rounded, logits);
   EXPECT_LE(error, 0x1p-11);
@@ -74,9 +58,10 @@ TEST_P(Families, OverTheCpuBackendIsOverTextbookOpsWithHalfPrecisionKeysAndValue
 // What an embedding model of the family gives: its product with the head's weights, by a plain
 // loop, is the golden logits.
 TEST_P(Families, StatesTimesTheHeadAreTheLogits) {
-  if (folder_->config().config.final_softcap > 0) return;  // the golden is behind the cap
+  if (golden_.config().final_softcap > 0) return;  // the golden is behind the cap
   SimpleOps ops;
-  const WeightView& head = views_.head.data != nullptr ? views_.head : views_.token_embd;
+  const WeightView& head =
+      golden_.views.head.data != nullptr ? golden_.views.head : golden_.views.token_embd;
   ASSERT_EQ(head.dtype, DType::kBF16);
   const auto* weights = static_cast<const uint16_t*>(head.data);
   std::vector<std::vector<float>> logits;

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/check.h"
 #include "model/transformer.h"
 #include "tests/model/run_step.h"
 
@@ -103,6 +104,19 @@ std::string GoldenFolder(const std::string& name) {
   const char* source = std::getenv("SLUICE_SOURCE_DIR");
   EXPECT_NE(source, nullptr) << "SLUICE_SOURCE_DIR must name the root of the sources";
   return source == nullptr ? std::string() : std::string(source) + "/tests/golden/" + name;
+}
+
+GoldenModel OpenGoldenModel(const std::string& name, bool keep_fp8) {
+  GoldenModel model{.path = GoldenFolder(name), .folder = nullptr, .views = {}, .logits = {}};
+  auto folder = HfFolder::Open(model.path, keep_fp8);
+  SLUICE_CHECK(folder.ok(), "{}: {}", model.path, folder.status().ToString());
+  model.folder = *std::move(folder);
+  const auto views = FindWeights(model.folder->tensors(), model.config());
+  SLUICE_CHECK(views.ok(), "{}: {}", model.path, views.status().ToString());
+  model.views = *views;
+  model.logits = ReadLogitGolden(model.path + "/golden.bin");
+  SLUICE_CHECK(!model.logits.positions.empty(), "{}: golden.bin is empty", model.path);
+  return model;
 }
 
 }  // namespace sluice

@@ -39,4 +39,25 @@ std::vector<std::vector<float>> LogitsInChunks(const LogitGolden& golden, const 
 // A folder under tests/golden; empty, after a failure of the test, without SLUICE_SOURCE_DIR.
 std::string GoldenFolder(const std::string& name);
 
+// Such a folder with a model and its golden.bin.
+struct GoldenModel {
+  std::string path;
+  std::unique_ptr<HfFolder> folder;
+  WeightViews views;
+  LogitGolden logits;
+  [[nodiscard]] const ModelConfig& config() const { return folder->config().config; }
+};
+// The process ends where there is no such model: nothing can be tested without.
+GoldenModel OpenGoldenModel(const std::string& name, bool keep_fp8 = false);
+
+inline std::vector<std::vector<float>> LogitsInOneBatch(const GoldenModel& model, Ops& ops,
+                                                        bool states = false,
+                                                        KvType kv_type = KvType::kF16) {
+  return LogitsInOneBatch(model.logits, model.config(), model.views, ops, states, kv_type);
+}
+inline std::vector<std::vector<float>> LogitsInChunks(const GoldenModel& model, Ops& ops,
+                                                      KvType kv_type = KvType::kF16) {
+  return LogitsInChunks(model.logits, model.config(), model.views, ops, kv_type);
+}
+
 }  // namespace sluice

@@ -137,45 +137,29 @@ void GiveTokens(int32_t count, ModelInfo& info) {
 
 class QuantisedFolders : public ::testing::TestWithParam<FolderCase> {
  protected:
-  void SetUp() override {
-    path_ = GoldenFolder(std::string("quantised/") + GetParam().name);
-    auto folder = HfFolder::Open(path_);
-    ASSERT_TRUE(folder.ok()) << folder.status();
-    folder_ = *std::move(folder);
-    const auto views = FindWeights(folder_->tensors(), folder_->config().config);
-    ASSERT_TRUE(views.ok()) << views.status();
-    views_ = *views;
-    golden_ = ReadLogitGolden(path_ + "/golden.bin");
-    ASSERT_FALSE(golden_.positions.empty());
-  }
-
   double Error(Ops& ops) const {
-    const double error =
-        RelativeError(golden_, LogitsInOneBatch(golden_, folder_->config().config, views_, ops));
+    const double error = RelativeError(golden_.logits, LogitsInOneBatch(golden_, ops));
     ::testing::Test::RecordProperty("relative_error", std::to_string(error));
     return error;
   }
 
-  std::string path_;
-  std::unique_ptr<HfFolder> folder_;
-  WeightViews views_;
-  LogitGolden golden_;
+  GoldenModel golden_ = OpenGoldenModel(std::string("quantised/") + GetParam().name);
 };
 
 TEST_P(QuantisedFolders, EveryWeightIsTheOthersWithinTheBoundOfItsType) {
-  const std::vector<Matrix> matrices = ReadSamples(path_ + "/samples.bin");
+  const std::vector<Matrix> matrices = ReadSamples(golden_.path + "/samples.bin");
   ASSERT_FALSE(matrices.empty());
   size_t quantised = 0;
-  for (const ModelTensor& tensor : folder_->tensors().tensors)
+  for (const ModelTensor& tensor : golden_.folder->tensors().tensors)
     quantised += tensor.source != nullptr;
   EXPECT_EQ(quantised, matrices.size());
   std::vector<std::string_view> types;
   for (const DType type : GetParam().types) types.push_back(GetDTypeInfo(type).name);
   RecordProperty("becomes", fmt::format("{}", fmt::join(types, ", ")));
-  RecordProperty("summary", folder_->config().quantisation->summary);
+  RecordProperty("summary", golden_.folder->config().quantisation->summary);
   for (const Matrix& matrix : matrices) {
     SCOPED_TRACE(matrix.name);
-    const ModelTensor* tensor = folder_->tensors().Find(matrix.name);
+    const ModelTensor* tensor = golden_.folder->tensors().Find(matrix.name);
     ASSERT_NE(tensor, nullptr);
     ASSERT_NE(tensor->source, nullptr);
     EXPECT_NE(std::ranges::find(GetParam().types, tensor->dtype), GetParam().types.end())
@@ -200,10 +184,10 @@ TEST_P(QuantisedFolders, EveryWeightIsTheOthersWithinTheBoundOfItsType) {
 // For a backend that takes FP8: codes and scales of the file, so every weight is the other's
 // product of them; scales of 48 x 48 are no such type's.
 TEST_P(QuantisedFolders, Fp8ThatIsKeptIsTheOthersToTheLastBit) {
-  const auto folder = HfFolder::Open(path_, /*keep_fp8=*/true);
+  const auto folder = HfFolder::Open(golden_.path, /*keep_fp8=*/true);
   ASSERT_TRUE(folder.ok()) << folder.status();
   size_t kept = 0;
-  for (const Matrix& matrix : ReadSamples(path_ + "/samples.bin")) {
+  for (const Matrix& matrix : ReadSamples(golden_.path + "/samples.bin")) {
     const ModelTensor* tensor = (*folder)->tensors().Find(matrix.name);
     ASSERT_NE(tensor, nullptr);
     if (!IsFp8(tensor->dtype)) continue;
@@ -225,7 +209,7 @@ TEST_P(QuantisedFolders, Fp8ThatIsKeptIsTheOthersToTheLastBit) {
 }
 
 TEST_P(QuantisedFolders, RowsDoNotDependOnTheRangeOrTheThreads) {
-  for (const ModelTensor& tensor : folder_->tensors().tensors) {
+  for (const ModelTensor& tensor : golden_.folder->tensors().tensors) {
     if (tensor.source == nullptr) continue;
     const WeightView view{tensor.dtype, tensor.dims[1], tensor.dims[0], nullptr, tensor.source};
     std::vector<uint8_t> whole(static_cast<size_t>(tensor.num_bytes)), rows(whole.size());
@@ -249,13 +233,14 @@ TEST_P(QuantisedFolders, LogitsOfTheCpuBackendAreCloseInEveryForm) {
   const auto one = CreateCpuOps({.threads = 1});
   ASSERT_TRUE(one.ok()) << one.status();
   EXPECT_LE(Error(**one), 0.1);
-  const auto& config = folder_->config().config;
-  const auto expected = LogitsInOneBatch(golden_, config, views_, **one);
+  const auto& config = golden_.config();
+  const auto expected = LogitsInOneBatch(golden_.logits, config, golden_.views, **one);
   for (const CpuIsa isa : {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
     if (!CpuSupports(isa)) continue;
     const auto ops = CreateCpuOps({.isa = isa, .threads = 2});
     ASSERT_TRUE(ops.ok()) << ops.status();
-    EXPECT_EQ(LogitsInChunks(golden_, config, views_, **ops), expected) << CpuIsaName(isa);
+    EXPECT_EQ(LogitsInChunks(golden_.logits, config, golden_.views, **ops), expected)
+        << CpuIsaName(isa);
   }
 }
 
@@ -269,10 +254,10 @@ TEST_P(QuantisedFolders, LoadingCountsAndReleasesWhatItUses) {
   load.release = [&](std::span<const uint8_t> bytes) {
     released += static_cast<int64_t>(bytes.size());
   };
-  const auto weights = LoadWeights(views_, folder_->config().config, 64, load, **ops);
+  const auto weights = LoadWeights(golden_.views, golden_.config(), 64, load, **ops);
   ASSERT_TRUE(weights.ok()) << weights.status();
-  EXPECT_EQ(loaded, LinearBytes(views_, std::nullopt));
-  for (const ModelTensor& tensor : folder_->tensors().tensors) {
+  EXPECT_EQ(loaded, LinearBytes(golden_.views, std::nullopt));
+  for (const ModelTensor& tensor : golden_.folder->tensors().tensors) {
     if (tensor.source != nullptr) {
       tensor.source->Release([&](auto bytes) { stored += static_cast<int64_t>(bytes.size()); });
     } else if (tensor.num_dims == 2) {
@@ -285,17 +270,18 @@ TEST_P(QuantisedFolders, LoadingCountsAndReleasesWhatItUses) {
 TEST_P(QuantisedFolders, RoundingAtLoadTakesWhatBecameFloats) {
   const auto ops = CreateCpuOps({.threads = 1});
   ASSERT_TRUE(ops.ok()) << ops.status();
-  int64_t expected = views_.token_embd.rows * views_.token_embd.cols / 32 * 34;  // the tied head
-  for (const ModelTensor& tensor : folder_->tensors().tensors) {
+  int64_t expected =
+      golden_.views.token_embd.rows * golden_.views.token_embd.cols / 32 * 34;  // the tied head
+  for (const ModelTensor& tensor : golden_.folder->tensors().tensors) {
     const bool router = tensor.name.find("ffn_gate_inp") != std::string_view::npos;
     if (tensor.num_dims != 2 || tensor.name == "token_embd.weight") continue;
     const bool floats = GetDTypeInfo(tensor.dtype).block_elements == 1 && !router;
     expected += floats ? tensor.dims[0] * tensor.dims[1] / 32 * 34 : tensor.num_bytes;
   }
-  const int64_t table = views_.token_embd.rows * views_.token_embd.cols / 32 * 34;
-  EXPECT_EQ(LinearBytes(views_, DType::kQ8_0), expected + table);
+  const int64_t table = golden_.views.token_embd.rows * golden_.views.token_embd.cols / 32 * 34;
+  EXPECT_EQ(LinearBytes(golden_.views, DType::kQ8_0), expected + table);
   const LoadOptions load{.quantise = DType::kQ8_0, .threads = 2};
-  const auto weights = LoadWeights(views_, folder_->config().config, 64, load, **ops);
+  const auto weights = LoadWeights(golden_.views, golden_.config(), 64, load, **ops);
   EXPECT_TRUE(weights.ok()) << weights.status();
 }
 
@@ -303,11 +289,11 @@ TEST_P(QuantisedFolders, RoundingAtLoadTakesWhatBecameFloats) {
 // the heads of a llama's file have their elements in another order.
 TEST_P(QuantisedFolders, TheGgufFileHasTheSameTypesAndLogits) {
   const TemporaryFolder dir;
-  const ModelConfig config = folder_->config().config;
+  const ModelConfig config = golden_.config();
   ModelFile model;
   model.config = config;
-  model.weights = views_;
-  model.folder = std::move(folder_);
+  model.weights = golden_.views;
+  model.folder = std::move(golden_.folder);
   GiveTokens(config.vocab_size, model.info);
   EXPECT_NE(InspectModel(model, 64, 4)
                 .find("quantization     " + model.folder->config().quantisation->summary),
@@ -324,9 +310,9 @@ TEST_P(QuantisedFolders, TheGgufFileHasTheSameTypesAndLogits) {
     EXPECT_EQ(tensor.num_bytes, source->num_bytes) << tensor.name;
   }
   SimpleOps ops, gguf_ops;
-  LogitGolden expected = golden_;
-  expected.logits = LogitsInOneBatch(golden_, config, views_, ops);
-  const auto logits = LogitsInOneBatch(golden_, gguf->config, gguf->weights, gguf_ops);
+  LogitGolden expected = golden_.logits;
+  expected.logits = LogitsInOneBatch(golden_.logits, config, golden_.views, ops);
+  const auto logits = LogitsInOneBatch(golden_.logits, gguf->config, gguf->weights, gguf_ops);
   EXPECT_LE(RelativeError(expected, logits), config.architecture == "llama" ? kExact : 0.0);
 }
 
