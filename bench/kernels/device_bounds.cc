@@ -5,6 +5,8 @@
 // the CUDA backend over the checked emulator, which counts what every launch moves and multiplies.
 // The counts are exact for these kernels; the times are bounds: no kernel can be faster on a device
 // that does what its maker says, and real ones are slower by a factor that is not known here.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -104,6 +106,11 @@ Options Parse(int argc, char** argv) {
     }
   }
   if (options.device == nullptr) Die("--device=h100|h200|a100|l4 is missing");
+  const int32_t block = GetDTypeInfo(options.type).block_elements;
+  if (options.shape->dim % block != 0 || options.shape->ffn % block != 0)
+    Die(fmt::format("{} has blocks of {}; rows of {} have {} and {} columns",
+                    GetDTypeInfo(options.type).name, block, options.shape->name, options.shape->dim,
+                    options.shape->ffn));
   options.context = std::max(options.context, options.tokens);
   return options;
 }
