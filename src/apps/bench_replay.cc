@@ -21,10 +21,11 @@ namespace sluice {
 namespace {
 
 // The settings of a server that decide how a trace runs.
-constexpr std::array<std::string_view, 12> kSettings = {
+constexpr std::array<std::string_view, 13> kSettings = {
     "model",           "quantize",     "max-model-len",        "sim-device",
     "model-shape",     "kv-cache-mib", "gpu-memory-fraction",  "max-rows",
-    "max-step-tokens", "prefix-cache", "max-waiting-requests", "max-waiting-tokens"};
+    "max-step-tokens", "prefix-cache", "max-waiting-requests", "max-waiting-tokens",
+    "max-wait-s"};
 
 struct Arguments {
   ConfigFlags settings;
@@ -75,6 +76,7 @@ absl::Status Run(const Arguments& arguments, const CLI::App& app) {
                                             .max_waiting_tokens = config.max_waiting_tokens,
                                             .max_steps_in_flight = device.max_steps_in_flight,
                                             .prefix_cache = config.prefix_cache},
+                              .max_wait = absl::Seconds(config.max_wait_s),
                               .time = StepTimeModel::Of(device, shape),
                               .slo_ttft_s = arguments.slo_ttft,
                               .slo_itl_s = arguments.slo_itl,

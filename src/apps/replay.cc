@@ -9,6 +9,7 @@
 
 #include "base/status_macros.h"
 #include "base/virtual_clock.h"
+#include "engine/admission.h"
 #include "executor/simulated_executor.h"
 
 namespace sluice {
@@ -26,6 +27,7 @@ class Replayer {
       : trace_(trace),
         options_(options),
         scheduler_(options.scheduler),
+        admission_(AdmissionLimits::Of(options.scheduler, options.max_wait)),
         executor_({.max_rows = options.scheduler.max_rows,
                    .kv_block_tokens = options.scheduler.kv_block_tokens,
                    .num_kv_blocks = options.scheduler.num_kv_blocks,
@@ -57,6 +59,12 @@ class Replayer {
     return absl::UnixEpoch() + absl::Nanoseconds(std::llround(request.at_s * 1e9));
   }
 
+  struct InFlight {
+    StepId step = 0;
+    int64_t num_tokens = 0;
+    absl::Time began;
+  };
+
   // What came while the last step ran is taken now, as the engine would.
   void TakeArrivals() {
     while (next_ < trace_.size() && ArrivalOf(trace_[next_]) <= clock_.Now()) Add(next_++);
@@ -70,25 +78,22 @@ class Replayer {
       ++result_.too_long;
       return;
     }
-    const SchedulerStats stats = scheduler_.stats();
-    const SchedulerConfig& limits = options_.scheduler;
-    const bool full =
-        (stats.num_waiting > 0 && stats.num_waiting + 1 > limits.max_waiting_sequences) ||
-        (stats.num_waiting_tokens > 0 &&
-         stats.num_waiting_tokens + request.prompt_tokens > limits.max_waiting_tokens);
+    const Demand demand{.tenant = request.tenant, .tokens = request.prompt_tokens};
     progress_[number].arrived = ArrivalOf(request);
-    if (full || !scheduler_
-                     .Add({.id = number + 1,
-                           .sampling = sampling_,
-                           .prompt_tokens = PromptOf(request, number),
-                           .max_output_tokens = request.output_tokens,
-                           .priority = request.priority,
-                           .tenant = request.tenant,
-                           .arrival_time = progress_[number].arrived})
-                     .ok()) {
+    if (!admission_.Check(demand, clock_.Now()).ok() ||
+        !scheduler_
+             .Add({.id = number + 1,
+                   .sampling = sampling_,
+                   .prompt_tokens = PromptOf(request, number),
+                   .max_output_tokens = request.output_tokens,
+                   .priority = request.priority,
+                   .tenant = request.tenant,
+                   .arrival_time = progress_[number].arrived})
+             .ok()) {
       ++result_.refused;
       return;
     }
+    admission_.Add(demand);
     result_.prompt_tokens += request.prompt_tokens;
   }
 
@@ -96,7 +101,8 @@ class Replayer {
     while (static_cast<int>(in_flight_.size()) < executor_.max_steps_in_flight()) {
       BatchPlan plan = scheduler_.Schedule(clock_.Now()).plan;
       if (plan.empty()) return absl::OkStatus();
-      in_flight_.push_back(plan.step);
+      in_flight_.push_back(
+          {.step = plan.step, .num_tokens = plan.num_tokens(), .began = clock_.Now()});
       ++result_.steps;
       num_rows_ += plan.num_rows();
       num_tokens_ += plan.num_tokens();
@@ -108,7 +114,8 @@ class Replayer {
   absl::Status FinishStep() {
     const double kv = KvUsage();
     const absl::Time before = clock_.Now();
-    ASSIGN_OR_RETURN(StepResult result, executor_.Wait(in_flight_.front()));
+    const InFlight step = in_flight_.front();
+    ASSIGN_OR_RETURN(StepResult result, executor_.Wait(step.step));
     in_flight_.pop_front();
     kv_seconds_ += kv * absl::ToDoubleSeconds(clock_.Now() - before);
     result_.kv_peak = std::max(result_.kv_peak, kv);
@@ -116,6 +123,12 @@ class Replayer {
     result_.idle_seconds +=
         absl::ToDoubleSeconds(result.idle_before.value_or(absl::ZeroDuration()));
     for (const SequenceUpdate& update : scheduler_.Apply(std::move(result))) Take(update);
+    const SchedulerStats stats = scheduler_.stats();
+    admission_.durations().Observe(
+        step.num_tokens,
+        clock_.Now() - std::max(step.began, std::exchange(last_end_, clock_.Now())));
+    admission_.StepEnded(clock_.Now(), stats.num_admitted_tokens, stats.num_waiting > 0);
+    admission_.SetQueue(Admission::QueueOf(scheduler_));
     return absl::OkStatus();
   }
 
@@ -183,9 +196,11 @@ class Replayer {
   const std::shared_ptr<const SamplingParams> sampling_ = std::make_shared<SamplingParams>();
   VirtualClock clock_;
   Scheduler scheduler_;
+  Admission admission_;
   SimulatedExecutor executor_;
-  std::deque<StepId> in_flight_;
-  size_t next_ = 0;  // request of the trace
+  std::deque<InFlight> in_flight_;
+  absl::Time last_end_ = absl::InfinitePast();  // of a step
+  size_t next_ = 0;                             // request of the trace
   std::vector<Progress> progress_;
   std::vector<float> ttft_, itl_, e2e_;
   absl::Time ended_ = absl::InfinitePast();

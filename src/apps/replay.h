@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "apps/trace.h"
 #include "executor/step_time.h"
 #include "scheduler/scheduler.h"
@@ -14,7 +15,8 @@
 namespace sluice {
 
 struct ReplayOptions {
-  SchedulerConfig scheduler;  // its limits on what waits are the engine's
+  SchedulerConfig scheduler;
+  absl::Duration max_wait;  // as the engine's: what would wait longer is refused; zero: nothing
   StepTimeModel time;
   double slo_ttft_s = 1, slo_itl_s = 0.05;  // of goodput
   double cost_per_hour = 0;                 // of the device; 0: unknown
@@ -29,7 +31,7 @@ struct Distribution {
 
 struct ReplayResult {
   int64_t requests = 0, completed = 0;
-  int64_t refused = 0;   // with 429: too much waited
+  int64_t refused = 0;   // with 429: too much waits, or the wait would be too long
   int64_t too_long = 0;  // with 400: more than the context
   double seconds = 0;    // from the first arrival to the last token
   int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;  // of what was admitted

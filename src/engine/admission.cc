@@ -17,6 +17,22 @@ constexpr absl::Duration kMinRetry = absl::Seconds(1), kMaxRetry = absl::Seconds
 
 }  // namespace
 
+AdmissionLimits AdmissionLimits::Of(const SchedulerConfig& config, absl::Duration max_wait) {
+  return {.max_waiting_sequences = config.max_waiting_sequences,
+          .max_waiting_tokens = config.max_waiting_tokens,
+          .max_wait = max_wait,
+          .max_step_tokens = config.max_step_tokens};
+}
+
+Admission::Queue Admission::QueueOf(const Scheduler& scheduler) {
+  Queue queue;
+  for (const auto& [name, tenant] : scheduler.tenants()) {
+    if (tenant.num_waiting == 0) continue;
+    queue[name] = {tenant.num_waiting, tenant.num_waiting_tokens, tenant.weight};
+  }
+  return queue;
+}
+
 Admission::Queued Admission::QueuedOf(std::string_view tenant) const {
   const auto found = queue_.find(tenant);
   return found == queue_.end() ? Queued() : found->second;
@@ -120,7 +136,7 @@ void Admission::Add(const Demand& demand) {
   tokens_ += demand.tokens;
 }
 
-void Admission::SetQueue(std::map<std::string, Queued, std::less<>> queue) {
+void Admission::SetQueue(Queue queue) {
   queue_ = std::move(queue);
   sequences_ = tokens_ = 0;
   for (const auto& [tenant, queued] : queue_) {

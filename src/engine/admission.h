@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/step_durations.h"
+#include "scheduler/scheduler.h"
 
 namespace sluice {
 
@@ -19,6 +20,8 @@ struct AdmissionLimits {
   int64_t max_waiting_tokens = 1 << 20;
   absl::Duration max_wait;  // zero: no limit
   int64_t max_step_tokens = 512;
+
+  static AdmissionLimits Of(const SchedulerConfig& config, absl::Duration max_wait);
 };
 
 // What a request would add to the queue.
@@ -37,6 +40,8 @@ class Admission {
     int64_t sequences = 0, tokens = 0;
     int32_t weight = 1;
   };
+  using Queue = std::map<std::string, Queued, std::less<>>;  // by tenant
+  [[nodiscard]] static Queue QueueOf(const Scheduler& scheduler);
 
   explicit Admission(const AdmissionLimits& limits) : limits_(limits) {}
 
@@ -54,8 +59,7 @@ class Admission {
   [[nodiscard]] absl::Duration EstimatedPrefill(int64_t tokens) const;
 
   void Add(const Demand& demand);
-  // The whole queue anew, by tenant.
-  void SetQueue(std::map<std::string, Queued, std::less<>> queue);
+  void SetQueue(Queue queue);  // the whole one anew
 
   // A step has ended. `admitted_tokens`: have left the queue for a row, ever; `backlog`: others
   // still wait.
@@ -72,7 +76,7 @@ class Admission {
   [[nodiscard]] Queued QueuedOf(std::string_view tenant) const;
 
   const AdmissionLimits limits_;
-  std::map<std::string, Queued, std::less<>> queue_;
+  Queue queue_;
   int64_t sequences_ = 0, tokens_ = 0;  // of queue_
   StepDurations durations_;
   double rate_ = 0;     // tokens/s that leave a backlog, smoothed over kMemory

@@ -21,13 +21,6 @@ constexpr char kDeviceFailed[] = "the device has failed; the server is about to 
 constexpr absl::Duration kFirstStep = absl::Minutes(1);
 constexpr int kSlowSteps = 4;  // times the worst step of late: that is no slow step any more
 
-AdmissionLimits LimitsOf(const EngineOptions& options) {
-  return {.max_waiting_sequences = options.scheduler.max_waiting_sequences,
-          .max_waiting_tokens = options.scheduler.max_waiting_tokens,
-          .max_wait = options.max_wait,
-          .max_step_tokens = options.scheduler.max_step_tokens};
-}
-
 Demand DemandOf(const Request& request) {
   return {.tenant = request.tenant,
           .weight = request.weight,
@@ -46,7 +39,7 @@ Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
       tokenizer_(tokenizer),
       metrics_(metrics),
       clock_(clock),
-      admission_(LimitsOf(options_)),
+      admission_(AdmissionLimits::Of(options_.scheduler, options_.max_wait)),
       must_advance_by_(absl::InfiniteFuture()),
       scheduler_(options_.scheduler) {
   metrics_.SetCacheConfig(options_.scheduler.kv_block_tokens, options_.scheduler.num_kv_blocks);
@@ -434,11 +427,7 @@ void Engine::PublishMetrics() {
 }
 
 void Engine::PublishState() {
-  std::map<std::string, Admission::Queued, std::less<>> queue;
-  for (const auto& [name, tenant] : scheduler_.tenants()) {
-    if (tenant.num_waiting == 0) continue;
-    queue[name] = {tenant.num_waiting, tenant.num_waiting_tokens, tenant.weight};
-  }
+  Admission::Queue queue = Admission::QueueOf(scheduler_);
   for (const CallId id : backlog_) {
     const Call& call = *calls_[id];
     queue[call.request.tenant].tokens += call.pooled->num_backlog_tokens();

@@ -76,6 +76,25 @@ TEST(Replay, RefusesAsTheEngineDoes) {
   EXPECT_EQ(r.refused, 0);
 }
 
+// Three times what the device can do, for 10 s: who would wait too long is refused.
+TEST(Replay, RefusesWhatWouldWaitTooLong) {
+  std::vector<TraceRequest> trace;
+  for (int i = 0; i < 10'000; ++i)
+    trace.push_back({.at_s = i * 0.001, .prompt_tokens = 100, .output_tokens = 20});
+  ReplayOptions options = Options();
+  options.scheduler.max_waiting_sequences = 10'000;
+  const auto all = ResultOf(trace, options);
+  EXPECT_EQ(all.refused, 0);
+  EXPECT_GT(all.ttft.max, 5);
+  options.max_wait = absl::Milliseconds(500);
+  const auto some = ResultOf(trace, options);
+  EXPECT_GT(some.refused, 1000);
+  EXPECT_EQ(some.completed + some.refused, 10'000);
+  EXPECT_LT(some.ttft.p99, 1);
+  EXPECT_GT(static_cast<double>(some.completed) / some.seconds,
+            0.9 * static_cast<double>(all.completed) / all.seconds);
+}
+
 TEST(Replay, SurvivesALackOfBlocks) {
   std::vector<TraceRequest> trace(4, {.at_s = 0, .prompt_tokens = 100, .output_tokens = 150});
   ReplayOptions options = Options();
