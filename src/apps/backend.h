@@ -47,7 +47,7 @@ class Backend {
   // Whether its Ops take matrices of DType::kFp8.
   [[nodiscard]] virtual bool takes_fp8() const { return false; }
   // One Ops a rank of the model; more than one are each for a thread of its own.
-  virtual absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
+  [[nodiscard]] virtual absl::StatusOr<std::vector<std::unique_ptr<Ops>>> CreateRanks(
       const Config& model) const = 0;
   // Of each rank, for a decoder whose sequences have up to `max_len` positions.
   virtual absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, const ModelFile& model,

@@ -39,7 +39,7 @@ Admission::Queued Admission::QueuedOf(std::string_view tenant) const {
 }
 
 // `excess_tokens` have to leave the queue before the request would be taken.
-absl::Status Admission::Refuse(std::string message, std::string_view code,
+absl::Status Admission::Refuse(const std::string& message, std::string_view code,
                                double excess_tokens) const {
   absl::Duration retry = kMinRetry;
   if (rate_ > 0) retry = std::clamp(absl::Seconds(excess_tokens / rate_), kMinRetry, kMaxRetry);

@@ -70,7 +70,7 @@ class Admission {
   [[nodiscard]] double tokens_per_second() const { return rate_; }  // 0: no backlog was seen yet
 
  private:
-  [[nodiscard]] absl::Status Refuse(std::string message, std::string_view code,
+  [[nodiscard]] absl::Status Refuse(const std::string& message, std::string_view code,
                                     double excess_tokens) const;
   [[nodiscard]] absl::Status CheckBounds(const Demand& demand) const;
   [[nodiscard]] Queued QueuedOf(std::string_view tenant) const;

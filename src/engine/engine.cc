@@ -34,7 +34,7 @@ Demand DemandOf(const Request& request) {
 
 Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
                const Tokenizer& tokenizer, Metrics& metrics, const Clock& clock)
-    : options_(options),
+    : options_(std::move(options)),
       executor_(std::move(executor)),
       tokenizer_(tokenizer),
       metrics_(metrics),

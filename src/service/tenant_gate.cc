@@ -35,7 +35,7 @@ void TenantGate::Bucket::Fill(absl::Time now, double rate, double capacity) {
 }
 
 absl::Status TenantGate::Refuse(const std::string& tenant, std::string_view code,
-                                std::string message, double seconds) const {
+                                const std::string& message, double seconds) const {
   metrics_->CountTenantRefused(tenant, code);
   const absl::Duration retry_after = absl::Seconds(std::clamp(seconds, 0.001, 3600.0));
   return WithRetryAfter(WithErrorCode(absl::ResourceExhaustedError(message), code), retry_after);

@@ -46,7 +46,7 @@ class TenantGate {
     int64_t num_open = 0;
   };
 
-  absl::Status Refuse(const std::string& tenant, std::string_view code, std::string message,
+  absl::Status Refuse(const std::string& tenant, std::string_view code, const std::string& message,
                       double seconds) const;
   void Charge(const std::string& tenant, int64_t tokens, bool leaves);
 

@@ -120,6 +120,7 @@ const TenantRule& TenantRules::Of(const std::string& tenant) const {
 
 std::vector<std::string> TenantRules::names() const {
   std::vector<std::string> names;
+  names.reserve(by_name_.size());
   for (const auto& [name, rule] : by_name_) names.push_back(name);
   return names;
 }
