@@ -93,6 +93,7 @@ void Measurement::End(Exchange& exchange, int64_t now_ns) {
   if (!ok && (errors.size() < kMaxErrorKinds || errors.contains(exchange.error))) {
     ErrorCount& count = errors[exchange.error];
     if (count.count++ == 0) count.example = exchange.message;
+    count.after.Record(record.e2e_ns);
   }
   if (!record.measured) return;
   ++scheduled;

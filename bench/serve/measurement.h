@@ -39,6 +39,7 @@ struct TimelineBin {
 struct ErrorCount {
   int64_t count = 0;
   std::string example;  // the first one's message
+  Histogram after;      // ns from the schedule
 };
 
 // Requests scheduled inside the window count; those before warm the server up. Not thread-safe.

@@ -212,7 +212,8 @@ json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
   const auto per_second = [&](int64_t n) { return static_cast<double>(n) / seconds; };
   json::object errors;
   for (const auto& [kind, error] : m.errors)
-    errors[kind] = json::object{{"count", error.count}, {"example", error.example}};
+    errors[kind] = json::object{
+        {"count", error.count}, {"example", error.example}, {"after_ms", LatencyJson(error.after)}};
   json::array doubts;
   for (const std::string& doubt : Doubts(options, result)) doubts.emplace_back(doubt);
   return {

@@ -331,8 +331,11 @@ def closing_line(out: dict) -> str:
     ]  # fmt: skip
     if out["scenario"] == "overload-3x":
         capacity = 32 / (20 * STEP_S)
-        refused = load["errors"].get("http_429", {"count": 0})["count"]
-        parts.append(f"goodput {rates['goodput_per_s']:.1f}/s of {capacity:.0f}/s capacity, {refused} refused")
+        refused = load["errors"].get("http_429")
+        parts.append(f"goodput {rates['goodput_per_s']:.1f}/s of {capacity:.0f}/s capacity")
+        if refused:
+            after = refused["after_ms"]
+            parts.append(f"{refused['count']} refused within {after['p50']:.2f} ms (p50), {after['p99']:.2f} ms (p99)")
     if "without" in out:
         base = out["without"]["latency_ms"]["itl"]
         what = "slow clients" if out["scenario"] == "slow-clients" else "long prompts"

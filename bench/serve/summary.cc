@@ -67,9 +67,9 @@ void AppendErrors(std::string& out, const json::object& result) {
     for (const auto& field : errors->get_object()) {
       if (!field.value().is_object()) continue;
       const json::object& error = field.value().get_object();
-      fmt::format_to(std::back_inserter(out), "error    {} x {} {}\n",
+      fmt::format_to(std::back_inserter(out), "error    {} x {} after {:.2f} ms (p50): {}\n",
                      static_cast<int64_t>(NumberAt(error, "count")), std::string(field.key()),
-                     TextAt(error, "example"));
+                     NumberAt(error, "after_ms.p50"), TextAt(error, "example"));
     }
   }
   const json::value* doubts = At(result, "doubts");

@@ -104,6 +104,8 @@ TEST(Measurement, FailuresAreCountedByKindAndKeptOutOfLatencies) {
   Play(m, 0, 0, kMs, kMs, 3, "http_429");
   Play(m, 0, 0, kMs, kMs, 3, "timeout");
   EXPECT_EQ(m.errors.at("http_429").count, 2);
+  EXPECT_EQ(m.errors.at("http_429").after.Count(), 2);
+  EXPECT_GE(m.errors.at("http_429").after.Min(), kMs);
   EXPECT_EQ(m.errors.at("timeout").count, 1);
   EXPECT_EQ(m.ttft.Count(), 0);
   EXPECT_EQ(m.timeline.at(0).failed, 3);
