@@ -179,6 +179,15 @@ int64_t Lengths::Draw(Random& random) const {
   return static_cast<int64_t>(std::clamp(std::round(value), 1.0, static_cast<double>(kMax)));
 }
 
+std::string PlainText(const Conversation& conversation) {
+  std::string text;
+  for (const Message& message : conversation.messages) {
+    if (!text.empty()) text.push_back('\n');
+    text += message.content;
+  }
+  return text;
+}
+
 std::string Words(int64_t count, Random& random) {
   std::string text;
   for (int64_t i = 0; i < count; ++i) {

@@ -73,6 +73,9 @@ class PromptSource {
   size_t next_ = 0;
 };
 
+// The messages one after the other: completions have no roles.
+std::string PlainText(const Conversation& conversation);
+
 // `count` common English words, about one token each in any vocabulary.
 std::string Words(int64_t count, Random& random);
 

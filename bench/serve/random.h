@@ -46,4 +46,9 @@ class Random {
   uint64_t state_;
 };
 
+// The sampling seed of a run's request `id`. Below 2^53: every JSON reader has it exactly.
+inline uint64_t RequestSeed(uint64_t run_seed, int64_t id) {
+  return (run_seed * 1'000'003 + static_cast<uint64_t>(id)) >> 1 & ((uint64_t{1} << 52) - 1);
+}
+
 }  // namespace sluice::load

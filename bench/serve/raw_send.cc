@@ -5,7 +5,6 @@
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 
 #include "base/status_macros.h"
 #include "bench/serve/epoll.h"
+#include "bench/serve/monotonic.h"
 #include "bench/serve/socket.h"
 #include "bench/serve/text.h"
 
@@ -29,12 +29,6 @@ constexpr int64_t kSecond = 1'000'000'000;
 constexpr size_t kMaxRequest = 4 << 20;
 constexpr std::string_view kHead =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
-int64_t NowNs() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * kSecond + time.tv_nsec;
-}
 
 std::string Chunk(std::string_view event) {
   return fmt::format("{:x}\r\ndata: {}\n\n\r\n", event.size() + 8, event);

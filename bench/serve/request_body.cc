@@ -29,16 +29,6 @@ absl::StatusOr<std::string> ExtraFields(const std::string& text) {
   return fields;
 }
 
-// Completions have no roles: the parts stand one after the other.
-std::string Prompt(const Conversation& conversation) {
-  std::string text;
-  for (const Message& message : conversation.messages) {
-    if (!text.empty()) text.push_back('\n');
-    text += message.content;
-  }
-  return Quoted(text);
-}
-
 std::string Messages(const Conversation& conversation) {
   std::string list = "[";
   for (const Message& message : conversation.messages) {
@@ -66,7 +56,7 @@ absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const s
     fmt::format_to(std::back_inserter(body), ",\"max_tokens\":{},",
                    exchange.conversation.max_tokens);
     body += chat ? "\"messages\":" + Messages(exchange.conversation)
-                 : "\"prompt\":" + Prompt(exchange.conversation);
+                 : "\"prompt\":" + Quoted(PlainText(exchange.conversation));
     return body + "}";
   };
 }

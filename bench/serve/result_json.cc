@@ -24,21 +24,6 @@ double Ms(int64_t ns) { return static_cast<double>(ns) / 1e6; }
 // JSON has neither infinities nor NaN.
 double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-json::object LatencyJson(const Histogram& histogram) {
-  json::object out{{"count", histogram.Count()},
-                   {"mean", histogram.Mean() / 1e6},
-                   {"min", Ms(histogram.Min())},
-                   {"max", Ms(histogram.Max())}};
-  for (const auto& [name, q] :
-       {std::pair{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}, {"p999", 0.999}})
-    out[name] = Ms(histogram.Quantile(q));
-  json::array buckets;
-  for (const Histogram::Bucket& bucket : histogram.Buckets())
-    buckets.push_back(json::array{Ms(bucket.begin), Ms(bucket.end), bucket.count});
-  out["buckets"] = std::move(buckets);
-  return out;
-}
-
 const char* ArrivalName(ArrivalKind kind) {
   switch (kind) {
     case ArrivalKind::kConstant:
@@ -69,13 +54,7 @@ json::object OptionsJson(const LoadOptions& o, const std::string& model) {
     if (o.arrivals.kind == ArrivalKind::kGamma) out["cv"] = o.arrivals.cv;
     if (o.arrivals.kind == ArrivalKind::kRamp) out["ramp_to"] = o.arrivals.ramp_to;
   }
-  out["prompts"] = json::object{{"source", o.prompts.source},
-                                {"file", o.prompts.file},
-                                {"prompt_tokens", o.prompts.prompt_tokens},
-                                {"output_tokens", o.prompts.output_tokens},
-                                {"turns", o.prompts.turns},
-                                {"prefix_groups", o.prompts.prefix_groups},
-                                {"prefix_tokens", o.prompts.prefix_tokens}};
+  out["prompts"] = PromptsJson(o.prompts);
   out["warmup_s"] = o.warmup_seconds;
   out["duration_s"] = o.duration_seconds;
   out["requests"] = o.requests;
@@ -205,24 +184,46 @@ std::vector<std::string> Doubts(const LoadOptions& options, const LoadResult& re
   return doubts;
 }
 
-json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
-  const Measurement& m = *result.measured;
+json::object LatencyJson(const Histogram& histogram) {
+  json::object out{{"count", histogram.Count()},
+                   {"mean", histogram.Mean() / 1e6},
+                   {"min", Ms(histogram.Min())},
+                   {"max", Ms(histogram.Max())}};
+  for (const auto& [name, q] : {std::pair{"p10", 0.1},
+                                {"p50", 0.5},
+                                {"p90", 0.9},
+                                {"p95", 0.95},
+                                {"p99", 0.99},
+                                {"p999", 0.999}})
+    out[name] = Ms(histogram.Quantile(q));
+  json::array buckets;
+  for (const Histogram::Bucket& bucket : histogram.Buckets())
+    buckets.push_back(json::array{Ms(bucket.begin), Ms(bucket.end), bucket.count});
+  out["buckets"] = std::move(buckets);
+  return out;
+}
+
+json::object PromptsJson(const PromptOptions& prompts) {
+  return {{"source", prompts.source},
+          {"file", prompts.file},
+          {"prompt_tokens", prompts.prompt_tokens},
+          {"output_tokens", prompts.output_tokens},
+          {"turns", prompts.turns},
+          {"prefix_groups", prompts.prefix_groups},
+          {"prefix_tokens", prompts.prefix_tokens}};
+}
+
+json::object MeasuredJson(const Measurement& m) {
   const double seconds = m.WindowSeconds();
-  const auto run_tokens = static_cast<double>(m.all_tokens);
   const auto per_second = [&](int64_t n) { return static_cast<double>(n) / seconds; };
   json::object errors;
   for (const auto& [kind, error] : m.errors)
     errors[kind] = json::object{
         {"count", error.count}, {"example", error.example}, {"after_ms", LatencyJson(error.after)}};
-  json::array doubts;
-  for (const std::string& doubt : Doubts(options, result)) doubts.emplace_back(doubt);
   return {
-      {"schema", kSchema},
       {"finished_at", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
       {"machine", MachineJson()},
-      {"options", OptionsJson(options, result.model)},
       {"window_s", seconds},
-      {"wall_s", result.wall_s},
       {"requests", json::object{{"scheduled", m.scheduled},
                                 {"completed", m.completed},
                                 {"failed", m.failed},
@@ -248,16 +249,26 @@ json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
                                   {"e2e", LatencyJson(m.e2e)},
                                   {"late", LatencyJson(m.late)}}},
       {"errors", std::move(errors)},
-      {"cpu", CpuJson(result, m.WindowTokens(), run_tokens)},
-      {"wire",
-       json::object{
-           {"bytes", m.wire_bytes}, {"data_lines", m.wire_data_lines}, {"chunks", m.all_chunks}}},
-      {"connections", json::object{{"opened", result.connections},
-                                   {"max_waiting", result.max_waiting},
-                                   {"idle_open", result.idle_open}}},
-      {"doubts", std::move(doubts)},
       {"timeline", TimelineJson(m)},
   };
+}
+
+json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
+  const Measurement& m = *result.measured;
+  json::array doubts;
+  for (const std::string& doubt : Doubts(options, result)) doubts.emplace_back(doubt);
+  json::object out = MeasuredJson(m);
+  out["schema"] = kSchema;
+  out["options"] = OptionsJson(options, result.model);
+  out["wall_s"] = result.wall_s;
+  out["cpu"] = CpuJson(result, m.WindowTokens(), static_cast<double>(m.all_tokens));
+  out["wire"] = json::object{
+      {"bytes", m.wire_bytes}, {"data_lines", m.wire_data_lines}, {"chunks", m.all_chunks}};
+  out["connections"] = json::object{{"opened", result.connections},
+                                    {"max_waiting", result.max_waiting},
+                                    {"idle_open", result.idle_open}};
+  out["doubts"] = std::move(doubts);
+  return out;
 }
 
 absl::StatusOr<json::object> ReadResultFile(const std::string& path) {

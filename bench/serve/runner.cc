@@ -19,6 +19,7 @@
 #include "bench/serve/epoll.h"
 #include "bench/serve/grpc_transport.h"
 #include "bench/serve/http_transport.h"
+#include "bench/serve/monotonic.h"
 #include "bench/serve/request_body.h"
 #include "bench/serve/server_facts.h"
 
@@ -36,7 +37,6 @@ int64_t ClockNs(clockid_t clock) {
   if (clock_gettime(clock, &time) != 0) return -1;
   return time.tv_sec * kSecond + time.tv_nsec;
 }
-int64_t NowNs() { return ClockNs(CLOCK_MONOTONIC); }
 int64_t Nanoseconds(double seconds) { return static_cast<int64_t>(seconds * 1e9); }
 
 CpuSample ReadCpu(int64_t server_pid) {
@@ -147,9 +147,7 @@ std::unique_ptr<Exchange> Runner::Make(Conversation conversation, int user, int6
   exchange->conversation = std::move(conversation);
   exchange->user = user;
   exchange->scheduled_ns = scheduled_ns;
-  // Below 2^53: every JSON reader has it exactly.
-  exchange->seed = (options_.seed * 1'000'003 + static_cast<uint64_t>(exchange->id)) >> 1 &
-                   ((uint64_t{1} << 52) - 1);
+  exchange->seed = RequestSeed(options_.seed, exchange->id);
   exchange->slow = options_.slow_fraction > 0 && random_.Uniform() < options_.slow_fraction;
   exchange->keep_answer = !exchange->conversation.later_turns.empty();
   exchange->script = ScriptCursor(script_, exchange->seed);

@@ -44,39 +44,11 @@ const json::value* At(const json::object& result, std::string_view path) {
   return value;
 }
 
-void AppendLatencies(std::string& out, const json::object& result) {
-  fmt::format_to(std::back_inserter(out), "{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "ms",
-                 "count", "mean", "p50", "p90", "p95", "p99", "p99.9", "max");
-  for (const auto& [label, name] : {std::pair{"TTFT", "ttft"},
-                                    {"ITL", "itl"},
-                                    {"TPOT", "tpot"},
-                                    {"e2e", "e2e"},
-                                    {"late", "late"}}) {
-    const std::string base = fmt::format("latency_ms.{}.", name);
-    fmt::format_to(std::back_inserter(out), "{:<8}{:>9.0f}", label,
-                   NumberAt(result, base + "count"));
-    for (const char* column : {"mean", "p50", "p90", "p95", "p99", "p999", "max"})
-      fmt::format_to(std::back_inserter(out), "{:>9.2f}", NumberAt(result, base + column));
-    out += '\n';
-  }
-}
-
-void AppendErrors(std::string& out, const json::object& result) {
-  const json::value* errors = At(result, "errors");
-  if (errors != nullptr && errors->is_object()) {
-    for (const auto& field : errors->get_object()) {
-      if (!field.value().is_object()) continue;
-      const json::object& error = field.value().get_object();
-      fmt::format_to(std::back_inserter(out), "error    {} x {} after {:.2f} ms (p50): {}\n",
-                     static_cast<int64_t>(NumberAt(error, "count")), std::string(field.key()),
-                     NumberAt(error, "after_ms.p50"), TextAt(error, "example"));
-    }
-  }
-  const json::value* doubts = At(result, "doubts");
-  if (doubts == nullptr || !doubts->is_array()) return;
-  for (const json::value& doubt : doubts->get_array())
-    if (doubt.is_string()) out += "note     " + std::string(doubt.get_string()) + "\n";
-}
+constexpr TableName kRows[] = {
+    {"TTFT", "ttft"}, {"ITL", "itl"}, {"TPOT", "tpot"}, {"e2e", "e2e"}, {"late", "late"}};
+constexpr TableName kColumns[] = {{"mean", "mean"}, {"p50", "p50"}, {"p90", "p90"},
+                                  {"p95", "p95"},   {"p99", "p99"}, {"p99.9", "p999"},
+                                  {"max", "max"}};
 
 }  // namespace
 
@@ -88,6 +60,42 @@ double NumberAt(const json::object& result, std::string_view path) {
 std::string TextAt(const json::object& result, std::string_view path) {
   const json::value* value = At(result, path);
   return value != nullptr && value->is_string() ? std::string(value->get_string()) : "";
+}
+
+std::string LatencyTable(const json::object& result, std::span<const TableName> rows,
+                         std::span<const TableName> columns) {
+  std::string out = fmt::format("{:<8}{:>9}", "ms", "count");
+  for (const TableName& column : columns)
+    fmt::format_to(std::back_inserter(out), "{:>9}", column.label);
+  out += '\n';
+  for (const TableName& row : rows) {
+    const std::string base = fmt::format("latency_ms.{}.", row.name);
+    fmt::format_to(std::back_inserter(out), "{:<8}{:>9.0f}", row.label,
+                   NumberAt(result, base + "count"));
+    for (const TableName& column : columns)
+      fmt::format_to(std::back_inserter(out), "{:>9.2f}", NumberAt(result, base + column.name));
+    out += '\n';
+  }
+  return out;
+}
+
+std::string ErrorLines(const json::object& result) {
+  std::string out;
+  const json::value* errors = At(result, "errors");
+  if (errors != nullptr && errors->is_object()) {
+    for (const auto& field : errors->get_object()) {
+      if (!field.value().is_object()) continue;
+      const json::object& error = field.value().get_object();
+      fmt::format_to(std::back_inserter(out), "error    {} x {} after {:.2f} ms (p50): {}\n",
+                     static_cast<int64_t>(NumberAt(error, "count")), std::string(field.key()),
+                     NumberAt(error, "after_ms.p50"), TextAt(error, "example"));
+    }
+  }
+  const json::value* doubts = At(result, "doubts");
+  if (doubts == nullptr || !doubts->is_array()) return out;
+  for (const json::value& doubt : doubts->get_array())
+    if (doubt.is_string()) out += "note     " + std::string(doubt.get_string()) + "\n";
+  return out;
 }
 
 std::string LoadText(const json::object& result) {
@@ -131,9 +139,7 @@ std::string Summary(const json::object& result) {
         "cores)\n",
         n("cpu.server_us_per_token"), n("cpu.server_cores"), n("cpu.harness_us_per_token"),
         n("cpu.harness_of_a_core"));
-  AppendLatencies(out, result);
-  AppendErrors(out, result);
-  return out;
+  return out + LatencyTable(result, kRows, kColumns) + ErrorLines(result);
 }
 
 std::span<const ComparedValue> ComparedValues() { return kCompared; }

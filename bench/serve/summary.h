@@ -18,6 +18,16 @@ std::string LoadText(const boost::json::object& result);
 // Requests, rates, latencies, errors and doubts of one run.
 std::string Summary(const boost::json::object& result);
 
+// A table of latencies: a row a name under "latency_ms", a column a field of it. Labels come first.
+struct TableName {
+  const char* label;
+  const char* name;
+};
+std::string LatencyTable(const boost::json::object& result, std::span<const TableName> rows,
+                         std::span<const TableName> columns);
+// A line each of "errors" and "doubts".
+std::string ErrorLines(const boost::json::object& result);
+
 // Two runs side by side, with the second's change against the first.
 std::string Comparison(const boost::json::object& a, const boost::json::object& b,
                        std::string_view name_a, std::string_view name_b);

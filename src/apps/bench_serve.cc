@@ -1,11 +1,9 @@
 #include "apps/bench_serve.h"
 
 #include <fmt/format.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <boost/json/serialize.hpp>
-#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -14,6 +12,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "apps/load_flags.h"
+#include "apps/stop_signals.h"
 #include "base/status_macros.h"
 #include "bench/serve/html_report.h"
 #include "bench/serve/options.h"
@@ -35,39 +35,13 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// Ctrl-C and SIGTERM as something to ask, so that a run ends with its report.
-class StopSignals {
- public:
-  StopSignals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigprocmask(SIG_BLOCK, &signals, nullptr);
-    fd_ = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
-  }
-  ~StopSignals() { close(fd_); }
-  StopSignals(const StopSignals&) = delete;
-  StopSignals& operator=(const StopSignals&) = delete;
-
-  bool Seen() {
-    signalfd_siginfo info;
-    seen_ = seen_ || read(fd_, &info, sizeof(info)) == sizeof(info);
-    return seen_;
-  }
-
- private:
-  int fd_ = -1;
-  bool seen_ = false;
-};
-
 struct ServeFlags {
   load::LoadOptions load;
   std::string arrivals = "poisson", trace, slo, api_key_file;
   std::string json_file, html_file;
   std::vector<std::string> compare;
   std::vector<double> rates;
-  bool find_max_rate = false, no_ignore_eos = false, no_seed = false, quiet = false;
+  bool find_max_rate = false, quiet = false;
   load::RateSearchOptions search;
 };
 
@@ -96,37 +70,22 @@ void AddLoadFlags(CLI::App* app, ServeFlags& flags) {
   app->add_option("--timeout-s", o.timeout_seconds, "Of a request (default 120)")->check(seconds);
   app->add_option("--drain-s", o.drain_seconds, "For requests that still run at the end (30)")
       ->check(seconds);
-  app->add_option("--seed", o.seed, "Of prompts, arrivals and the requests' own seeds")
-      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 40));
 }
 
 void AddRequestFlags(CLI::App* app, ServeFlags& flags) {
   load::LoadOptions& o = flags.load;
   app->add_option("--url", o.url, "http[s]://HOST[:PORT][/PATH] (default http://127.0.0.1:8000)");
   app->add_option("--protocol", o.protocol, "openai, grpc or kserve");
-  app->add_option("--endpoint", o.endpoint, "chat or completions")
-      ->check(CLI::IsMember({"chat", "completions"}));
   app->add_option("--model", o.model, "Default: the first that the server lists");
   app->add_option("--api-key-file", flags.api_key_file, "A file that holds the key");
   app->add_option("--tls-ca", o.tls.ca_file, "PEM file of who may sign the server's certificate");
   app->add_flag("--tls-insecure", o.tls.insecure, "Take any certificate");
   app->add_option("--extra-body", o.extra_body, "JSON object whose fields go into each request");
-  app->add_option("--temperature", o.temperature, "Default 0")->check(CLI::Range(0.0, 2.0));
-  app->add_flag("--no-ignore-eos", flags.no_ignore_eos, "Let answers end early");
-  app->add_flag("--no-seed", flags.no_seed, "Send no seed");
-  app->add_option("--prompts", o.prompts.source, "synthetic, jsonl or sharegpt");
-  app->add_option("--prompt-file", o.prompts.file, "Of jsonl and sharegpt");
-  app->add_option("--prompt-tokens", o.prompts.prompt_tokens,
-                  "N, uniform:LOW,HIGH, normal:MEAN,SD or lognormal:MEDIAN,SIGMA (default 128)");
-  app->add_option("--output-tokens", o.prompts.output_tokens,
-                  "Likewise; default the file's, or 128");
+  AddAnswerFlags(app, o);
+  AddPromptFlags(app, o);
+  AddPrefixFlags(app, o.prompts);
   app->add_option("--turns", o.prompts.turns, "Turns of a conversation")
       ->check(CLI::Range(1, 1000));
-  app->add_option("--prefix-groups", o.prompts.prefix_groups,
-                  "Prompts begin with one of so many system prompts")
-      ->check(CLI::Range(0, 1'000'000));
-  app->add_option("--prefix-tokens", o.prompts.prefix_tokens, "Length of those (default 512)")
-      ->check(CLI::Range(1, 1'000'000));
   app->add_option("--max-connections", o.max_connections, "At most so many at once (4096)")
       ->check(CLI::Range(1, 1'000'000));
   app->add_option("--grpc-port", o.grpc_port, "grpc: of the same host (8001)")
@@ -206,14 +165,12 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
     return absl::InvalidArgumentError("find-max-rate needs slo");
   for (const double rate : flags.rates)
     if (!(rate > 0 && rate <= 1e7)) return absl::InvalidArgumentError("rates must be above 0");
-  if (o.check_script && flags.no_seed)
+  if (o.check_script && !o.seed_each)
     return absl::InvalidArgumentError("check-script needs the seed that no-seed leaves out");
   if (!flags.api_key_file.empty()) {
     ASSIGN_OR_RETURN(o.api_key, ReadKey(flags.api_key_file));
   }
   o.arrivals.ramp_seconds = o.duration_seconds;
-  o.ignore_eos = !flags.no_ignore_eos;
-  o.seed_each = !flags.no_seed;
   o.arrivals.seed = o.seed;
   o.prompts.seed = o.seed + 1;
   return absl::OkStatus();

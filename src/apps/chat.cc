@@ -6,17 +6,19 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
-#include "base/mutex.h"
+#include "apps/blocking_queue.h"
 #include "sluice/create.h"
 
 namespace sluice {
@@ -82,28 +84,12 @@ class LineReader {
   bool at_end_ = false;
 };
 
-class BlockingQueue final : public EventQueue {
- public:
-  void Publish(std::vector<StreamEvent> events) override {
-    {
-      const MutexLock lock(mutex_);
-      for (StreamEvent& event : events) events_.push_back(std::move(event));
-    }
-    wake_.notify_one();
-  }
-  // Everything there is, or nothing after a moment: the caller looks for Ctrl-C in between.
-  std::vector<StreamEvent> Take() {
-    std::unique_lock<Mutex> lock(mutex_);
-    wake_.wait_for(lock, std::chrono::milliseconds(50),
-                   [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !events_.empty(); });
-    return std::exchange(events_, {});
-  }
-
- private:
-  Mutex mutex_;
-  CondVar wake_;
-  std::vector<StreamEvent> events_ ABSL_GUARDED_BY(mutex_);
-};
+std::vector<StreamEvent> TakeEvents(BlockingQueue& queue) {
+  std::vector<StreamEvent> events;
+  for (BlockingQueue::Batch& batch : queue.Take(std::chrono::milliseconds(50)))
+    std::ranges::move(batch.events, std::back_inserter(events));
+  return events;
+}
 
 // Streams one answer to the terminal; what was printed is its text.
 Text Answer(Service& service, BlockingQueue& queue, const Interrupts& interrupts,
@@ -116,7 +102,7 @@ Text Answer(Service& service, BlockingQueue& queue, const Interrupts& interrupts
   bool cancelled = false;
   while (true) {
     if (interrupts.Take() && !std::exchange(cancelled, true)) service.Cancel(call);
-    for (const StreamEvent& event : queue.Take()) {
+    for (const StreamEvent& event : TakeEvents(queue)) {
       if (const auto* token = std::get_if<TokenEvent>(&event.event)) {
         answer.Append(token->content);
         std::fputs(token->content.Reveal().c_str(), stdout);
