@@ -51,12 +51,13 @@ class HttpTransport::Connection final : public Pollable {
   }
   void Hold() { held_ = true; }
   [[nodiscard]] bool held() const { return held_; }
-  [[nodiscard]] bool connected() const { return connected_; }
+  [[nodiscard]] bool ready() const { return ready_; }
   [[nodiscard]] int64_t id() const { return id_; }
   void Close() { socket_.Close(); }
 
  private:
   void Watch(uint32_t interest);
+  void HoldOn(int64_t now_ns);
   void Flush(int64_t now_ns);
   void ReadSome(int64_t now_ns);
   void Take(std::string_view bytes, int64_t now_ns);
@@ -69,7 +70,8 @@ class HttpTransport::Connection final : public Pollable {
   const int64_t id_;
   Socket socket_;
   uint32_t interest_ = 0;
-  bool watched_ = false, connected_ = false, used_ = false, held_ = false;
+  bool watched_ = false, connected_ = false, used_ = false;
+  bool held_ = false, ready_ = false;  // idle for good; its handshake has ended
   Exchange* exchange_ = nullptr;
   std::string out_;
   size_t out_at_ = 0;
@@ -117,6 +119,16 @@ void HttpTransport::Connection::Flush(int64_t now_ns) {
   Watch(EPOLLIN);
 }
 
+// Brings a connection that sends nothing through its TLS handshake, which reading drives.
+void HttpTransport::Connection::HoldOn(int64_t now_ns) {
+  if (owner_.endpoint_.tls != nullptr) ReadSome(now_ns);
+  if (socket_.fd() < 0) return;
+  if (socket_.in_handshake()) return Watch(socket_.wants_write() ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  ready_ = true;
+  ++owner_.num_held_;
+  Watch(EPOLLIN);
+}
+
 void HttpTransport::Connection::OnEvents(uint32_t events, int64_t now_ns) {
   if (socket_.fd() < 0) return;  // closed earlier in the same batch
   if (!connected_) {
@@ -126,8 +138,8 @@ void HttpTransport::Connection::OnEvents(uint32_t events, int64_t now_ns) {
                   now_ns);
     if ((events & EPOLLOUT) == 0) return;
     connected_ = true;
-    if (held_) ++owner_.num_held_;
   }
+  if (held_ && !ready_) return HoldOn(now_ns);
   if (out_at_ < out_.size()) {
     Flush(now_ns);
   } else if ((events & EPOLLOUT) != 0) {
@@ -317,7 +329,7 @@ void HttpTransport::Remove(Connection& connection) {
   if (found == connections_.end()) return;
   if (connection.held()) {
     --num_holding_;
-    if (connection.connected()) --num_held_;
+    if (connection.ready()) --num_held_;
   }
   std::erase(free_, &connection);
   connection.Close();

@@ -39,6 +39,7 @@ struct LoadOptions {
   int64_t grpc_connections = 16;
   int64_t grpc_port = 8001;      // of the URL's host; everything but the calls asks the URL itself
   bool new_connections = false;  // one a request
+  double connection_rate = 0;    // more that ask GET /livez and go, a second
   int64_t idle_connections = 0;
   double slow_fraction = 0;  // of requests: reads a little, then pauses
   double slow_pause_seconds = 1;

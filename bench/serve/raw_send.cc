@@ -59,11 +59,20 @@ std::string LastChunks(int64_t tokens) {
          Chunk("[DONE]") + "0\r\n\r\n";
 }
 
+// As long as Sluice's.
+constexpr std::string_view kLive =
+    "Content-Type: application/json\r\nContent-Length: 52\r\n\r\n"
+    "{\"status\":\"ok\",\"live\":true,\"ready\":true,\"reason\":\"\"}";
+constexpr std::string_view kModels =
+    "Content-Length: 39\r\n\r\n{\"object\":\"list\",\"data\":[{\"id\":\"raw\"}]}";
+
 struct Client {
   int fd = -1;
   std::unique_ptr<SSL, SslFree> ssl;
   std::string in, unsent;
-  int64_t tokens = 0, left = 0;  // of the answer
+  int64_t tokens = 0, left = 0;  // of the answer; chunks that are left
+  int64_t interval = 1;          // tokens a chunk
+  bool closing = false;          // when all is sent
   ~Client() {
     ssl.reset();
     close(fd);
@@ -95,8 +104,10 @@ class RawServer {
 
  private:
   void Accept();
-  void Read(Client* client);  // until there is no more: epoll reports edges
+  // Until there is no more: epoll reports edges. `ended`: so is the client's side, perhaps.
+  void Read(Client* client, bool ended);
   void Answer(Client& client, std::string_view head);
+  void AnswerGet(Client& client, std::string_view head);
   bool Send(Client& client, std::string_view bytes);  // false: gone
   void Flush(Client& client);
   void Step(int64_t now_ns);
@@ -159,7 +170,8 @@ void RawServer::Accept() {
       SSL_set_accept_state(client->ssl.get());
     }
     // Edges: a stream is written by its steps, not by what epoll says while there is room.
-    epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = client.get()}};
+    epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                      .data = {.ptr = client.get()}};
     epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
     Client* raw = client.get();
     clients_.emplace(raw, std::move(client));
@@ -189,10 +201,10 @@ bool RawServer::Send(Client& client, std::string_view bytes) {
 void RawServer::Flush(Client& client) {
   if (client.unsent.empty()) return;
   const std::string bytes = std::exchange(client.unsent, {});
-  if (!Send(client, bytes)) Drop(&client);
+  if (!Send(client, bytes) || (client.closing && client.unsent.empty())) Drop(&client);
 }
 
-void RawServer::Read(Client* client) {
+void RawServer::Read(Client* client, bool ended) {
   char buffer[16 << 10];
   for (;;) {
     ssize_t size = 0;
@@ -207,6 +219,9 @@ void RawServer::Read(Client* client) {
     }
     if (size <= 0 || client->in.size() > kMaxRequest) return Drop(client);
     client->in.append(buffer, static_cast<size_t>(size));
+    // A short read of a plain socket has emptied it; what comes later is another edge.
+    const bool full = size == static_cast<ssize_t>(sizeof(buffer));
+    if (client->ssl == nullptr && !ended && !full) break;
   }
   const size_t end = client->in.find("\r\n\r\n");
   if (end == std::string::npos) return;
@@ -220,21 +235,28 @@ void RawServer::Answer(Client& client, std::string_view head) {
   const size_t end = head.size() + static_cast<size_t>(std::clamp<int64_t>(length, 0, kMaxRequest));
   if (client.in.size() < end || client.left > 0) return;
   if (head.starts_with("GET ")) {
-    constexpr std::string_view kModels = "{\"object\":\"list\",\"data\":[{\"id\":\"raw\"}]}";
+    AnswerGet(client, head);
     client.in.erase(0, end);
-    Send(client,
-         fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", kModels.size(), kModels));
     return;
   }
-  client.left =
-      FieldOf(std::string_view(client.in).substr(head.size(), end - head.size()), "max_tokens", 16);
-  client.left = std::clamp<int64_t>(client.left, 1, 1'000'000);
-  client.tokens = client.left;
+  const auto body = std::string_view(client.in).substr(head.size(), end - head.size());
+  client.tokens = std::clamp<int64_t>(FieldOf(body, "max_tokens", 16), 1, 1'000'000);
+  client.interval = std::clamp<int64_t>(FieldOf(body, "stream_interval", 1), 1, 1024);
+  client.left = (client.tokens + client.interval - 1) / client.interval;
   client.in.erase(0, end);
   const double wait_ms = options_.first_ms +
                          options_.first_spread_ms * static_cast<double>(num_requests_++ % 100) / 99;
   due_.emplace(NowNs() + static_cast<int64_t>(wait_ms * 1e6), &client);
   if (!Send(client, kHead)) Drop(&client);
+}
+
+// Whoever asks for it is closed after the answer.
+void RawServer::AnswerGet(Client& client, std::string_view head) {
+  client.closing = head.find("\r\nConnection: close\r\n") != std::string_view::npos;
+  std::string answer = "HTTP/1.1 200 OK\r\n";
+  if (client.closing) answer += "Connection: close\r\n";
+  answer += head.starts_with("GET /livez ") ? kLive : kModels;
+  if (!Send(client, answer) || (client.closing && client.unsent.empty())) Drop(&client);
 }
 
 // All streams whose chunk is due. The next one is due a step after this one was, however late this
@@ -247,7 +269,7 @@ void RawServer::Step(int64_t now_ns) {
     Client* client = node.mapped();
     bool here = Send(*client, token_);
     if (here && --client->left > 0) {
-      node.key() += step;
+      node.key() += step * client->interval;
       again.push_back(std::move(node));
     } else if (here) {
       here = Send(*client, LastChunks(client->tokens));
@@ -259,8 +281,12 @@ void RawServer::Step(int64_t now_ns) {
 
 void RawServer::Bury() {
   for (Client* client : gone_) {
-    std::erase_if(due_, [&](const auto& entry) { return entry.second == client; });
-    clients_.erase(client);
+    const auto found = clients_.find(client);
+    if (found == clients_.end()) continue;  // twice in one round
+    if (client->left > 0)                   // else no chunk of it is due
+      std::erase_if(due_, [&](const auto& entry) { return entry.second == client; });
+    if (client->ssl != nullptr && client->closing) SSL_shutdown(client->ssl.get());
+    clients_.erase(found);
   }
   gone_.clear();
 }
@@ -278,7 +304,8 @@ void RawServer::Run(const std::function<bool()>& stopped) {
         continue;
       }
       if ((events[i].events & EPOLLOUT) != 0) Flush(*client);
-      if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) Read(client);
+      const bool ended = (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+      if (ended || (events[i].events & EPOLLIN) != 0) Read(client, ended);
     }
     Bury();
     Step(NowNs());

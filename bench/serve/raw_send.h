@@ -18,10 +18,11 @@ struct RawSendOptions {
   std::string tls_cert, tls_key;  // both or none
 };
 
-// Serves streams of chat completions on 127.0.0.1 until `stopped`: each answer has `max_tokens`
-// chunks that one send() each puts on the wire. `ready` is told the port. Blocks, on one thread.
-// Errors: InvalidArgument for a chunk that is too small or a certificate that cannot be read;
-// Unavailable if the port is taken.
+// Serves streams of chat completions on 127.0.0.1 until `stopped`: each answer has a chunk for
+// every `stream_interval` of its `max_tokens` tokens that one send() puts on the wire, so many
+// steps after the one before. GET /livez is answered, and "Connection: close" of a GET kept to.
+// `ready` is told the port. Blocks, on one thread. Errors: InvalidArgument for a chunk that is too
+// small or a certificate that cannot be read; Unavailable if the port is taken.
 absl::Status ServeRawSend(const RawSendOptions& options, const std::function<void(uint16_t)>& ready,
                           const std::function<bool()>& stopped);
 

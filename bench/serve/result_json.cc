@@ -61,6 +61,7 @@ json::object OptionsJson(const LoadOptions& o, const std::string& model) {
   out["timeout_s"] = o.timeout_seconds;
   out["max_connections"] = o.max_connections;
   out["new_connections"] = o.new_connections;
+  out["connection_rate"] = o.connection_rate;
   out["idle_connections"] = o.idle_connections;
   out["slow_fraction"] = o.slow_fraction;
   out["check_script"] = o.check_script;
@@ -203,6 +204,14 @@ json::object LatencyJson(const Histogram& histogram) {
   return out;
 }
 
+json::object ErrorsJson(const std::map<std::string, ErrorCount>& errors) {
+  json::object out;
+  for (const auto& [kind, error] : errors)
+    out[kind] = json::object{
+        {"count", error.count}, {"example", error.example}, {"after_ms", LatencyJson(error.after)}};
+  return out;
+}
+
 json::object PromptsJson(const PromptOptions& prompts) {
   return {{"source", prompts.source},
           {"file", prompts.file},
@@ -216,10 +225,6 @@ json::object PromptsJson(const PromptOptions& prompts) {
 json::object MeasuredJson(const Measurement& m) {
   const double seconds = m.WindowSeconds();
   const auto per_second = [&](int64_t n) { return static_cast<double>(n) / seconds; };
-  json::object errors;
-  for (const auto& [kind, error] : m.errors)
-    errors[kind] = json::object{
-        {"count", error.count}, {"example", error.example}, {"after_ms", LatencyJson(error.after)}};
   return {
       {"finished_at", absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone())},
       {"machine", MachineJson()},
@@ -248,7 +253,7 @@ json::object MeasuredJson(const Measurement& m) {
                                   {"tpot", LatencyJson(m.tpot)},
                                   {"e2e", LatencyJson(m.e2e)},
                                   {"late", LatencyJson(m.late)}}},
-      {"errors", std::move(errors)},
+      {"errors", ErrorsJson(m.errors)},
       {"timeline", TimelineJson(m)},
   };
 }
@@ -267,6 +272,13 @@ json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
   out["connections"] = json::object{{"opened", result.connections},
                                     {"max_waiting", result.max_waiting},
                                     {"idle_open", result.idle_open}};
+  if (const auto& more = result.new_connections; more.has_value())
+    out["new_connections"] = json::object{
+        {"answered", more->answered},
+        {"failed", more->failed},
+        {"answered_per_s", Ratio(static_cast<double>(more->answered), m.WindowSeconds())},
+        {"latency_ms", LatencyJson(more->latency)},
+        {"errors", ErrorsJson(more->errors)}};
   out["doubts"] = std::move(doubts);
   return out;
 }

@@ -74,8 +74,8 @@ class Descriptor {
 
 class Runner final : public ExchangeEvents {
  public:
-  Runner(const LoadOptions& options, const RunHooks& hooks, Arrivals arrivals, PromptSource prompts,
-         RequestEncoder encode, const Script* script)
+  Runner(const LoadOptions& options, const RunHooks& hooks, const Endpoint& endpoint,
+         Arrivals arrivals, PromptSource prompts, RequestEncoder encode, const Script* script)
       : options_(options),
         hooks_(hooks),
         epoll_(epoll_create1(EPOLL_CLOEXEC)),
@@ -83,7 +83,10 @@ class Runner final : public ExchangeEvents {
         prompts_(std::move(prompts)),
         encode_(std::move(encode)),
         script_(script),
-        random_(options.seed ^ 0x510) {}
+        random_(options.seed ^ 0x510) {
+    if (options.connection_rate > 0)
+      connections_.emplace(options.connection_rate, endpoint, epoll_.get());
+  }
 
   [[nodiscard]] int epoll() const { return epoll_.get(); }
   void Run(std::unique_ptr<Transport> transport, LoadResult& result);
@@ -116,6 +119,7 @@ class Runner final : public ExchangeEvents {
   [[nodiscard]] bool MayStart(int64_t now_ns) const {
     return now_ns < stop_ns_ && (options_.requests == 0 || made_ < options_.requests);
   }
+  [[nodiscard]] bool RequestsAreOver(int64_t now_ns) const;
   [[nodiscard]] bool IsOver(int64_t now_ns) const;
 
   const LoadOptions& options_;
@@ -128,6 +132,7 @@ class Runner final : public ExchangeEvents {
   Random random_;
   std::unique_ptr<Measurement> measured_;
   std::unique_ptr<Transport> transport_;
+  std::optional<ConnectionLoad> connections_;  // beside the transport's
 
   int64_t start_ns_ = 0, stop_ns_ = 0, window_begin_ns_ = 0;
   int64_t made_ = 0;                               // requests, ever
@@ -212,6 +217,10 @@ void Runner::GoOn(Exchange& exchange, int64_t now_ns) {
 }
 
 void Runner::RunDue(int64_t now_ns) {
+  if (connections_) {
+    if (RequestsAreOver(now_ns)) connections_->Stop(now_ns);
+    connections_->RunDue(now_ns);
+  }
   while (!waiting_.empty() && transport_->HasRoom()) {
     auto exchange = std::move(waiting_.front());
     waiting_.pop_front();
@@ -264,20 +273,25 @@ void Runner::Begin(int64_t now_ns) {
   stop_ns_ = options_.duration_seconds > 0 ? start_ns_ + Nanoseconds(options_.duration_seconds)
                                            : INT64_MAX;
   measured_ = std::make_unique<Measurement>(start_ns_, window_begin_ns_, stop_ns_, options_.slo);
+  if (connections_) connections_->Begin(start_ns_, window_begin_ns_, stop_ns_);
   if (options_.concurrency == 0) return PrepareNext();
   for (int user = 0; user < options_.concurrency; ++user)
     later_.emplace(start_ns_, [this, user](int64_t now) { StartUser(user, now); });
 }
 
-bool Runner::IsOver(int64_t now_ns) const {
-  if (stopped_) return true;
+bool Runner::RequestsAreOver(int64_t now_ns) const {
   if (now_ns < stop_ns_ && (next_ != nullptr || !later_.empty())) return false;
   return in_flight_.empty() && waiting_.empty();
+}
+
+bool Runner::IsOver(int64_t now_ns) const {
+  return stopped_ || (RequestsAreOver(now_ns) && (!connections_ || connections_->Over()));
 }
 
 void Runner::Wait(int64_t now_ns) {
   int64_t until = now_ns + kTick;
   if (next_ != nullptr) until = std::min(until, next_->scheduled_ns);
+  if (connections_) until = std::min(until, connections_->NextNs());
   if (!later_.empty()) until = std::min(until, later_.begin()->first);
   if (!timeouts_.empty()) until = std::min(until, timeouts_.front().first);
   for (const int64_t edge : {window_begin_ns_, stop_ns_})
@@ -290,6 +304,7 @@ void Runner::Wait(int64_t now_ns) {
   for (int i = 0; i < count; ++i)
     static_cast<Pollable*>(events[i].data.ptr)->OnEvents(events[i].events, arrived_ns);
   transport_->CollectClosed();
+  if (connections_) connections_->CollectClosed();
   ended_.clear();
 }
 
@@ -331,6 +346,7 @@ void Runner::Run(std::unique_ptr<Transport> transport, LoadResult& result) {
   if (result.window_begin.time_ns == 0) result.window_begin = result.run_end;
   if (result.window_end.time_ns == 0) result.window_end = result.run_end;
   result.wall_s = static_cast<double>(now_ns - start_ns_) / 1e9;
+  if (connections_) result.new_connections = connections_->counts();
   result.connections = transport_->NumOpened();
   result.max_waiting = max_waiting_;
   result.idle_open = transport_->NumIdle();
@@ -341,7 +357,9 @@ void Runner::Run(std::unique_ptr<Transport> transport, LoadResult& result) {
 }  // namespace
 
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options, const RunHooks& hooks) {
-  RETURN_IF_ERROR(AllowFiles(options.max_connections + options.idle_connections + 64));
+  const int64_t new_connections = options.connection_rate > 0 ? ConnectionLoad::kMaxOpen : 0;
+  RETURN_IF_ERROR(
+      AllowFiles(options.max_connections + options.idle_connections + new_connections + 64));
   ASSIGN_OR_RETURN(const Endpoint endpoint, ResolveUrl(options.url, options.tls));
   ASSIGN_OR_RETURN(Arrivals arrivals, options.concurrency > 0
                                           ? Arrivals::Create({.kind = ArrivalKind::kConstant})
@@ -356,8 +374,8 @@ absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options, const RunHooks& h
   const bool grpc = options.protocol == "grpc";
   ASSIGN_OR_RETURN(RequestEncoder encode, OpenAiEncoder(options, result.model));
   if (grpc) encode = GrpcEncoder(options, result.model);
-  Runner runner(options, hooks, std::move(arrivals), std::move(prompts), std::move(encode),
-                script ? &*script : nullptr);
+  Runner runner(options, hooks, endpoint, std::move(arrivals), std::move(prompts),
+                std::move(encode), script ? &*script : nullptr);
   if (!grpc) {
     runner.Run(std::make_unique<HttpTransport>(options, endpoint, runner.epoll(), runner), result);
     return result;

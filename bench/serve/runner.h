@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "bench/serve/connection_load.h"
 #include "bench/serve/measurement.h"
 #include "bench/serve/options.h"
 #include "bench/serve/script.h"
@@ -29,6 +31,7 @@ struct LoadResult {
   int64_t connections = 0;             // opened
   int64_t max_waiting = 0;  // requests that were due while no connection was allowed any more
   int64_t idle_open = 0;    // idle connections still open at the end
+  std::optional<ConnectionCounts> new_connections;  // with options.connection_rate
   bool interrupted = false;
 };
 

@@ -6,6 +6,7 @@ status. Standard library only."""
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import random
 import re
 import resource
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEVICE = ROOT / "bench/serve/steady.toml"
 STEP_S = 0.010  # of that device
-READY = re.compile(r"at http://([^:\s]+):(\d+)(?:, gRPC at [^:]+:(\d+))?")
+READY = re.compile(r"at (https?://[^:\s]+:\d+)(?:, gRPC at [^:]+:(\d+))?")
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Scenario:
     grpc: bool = False
     step_s: float = STEP_S
     long_prompts: bool = False  # beside the load, one after the other
+    tls: bool = False  # with a certificate that the script makes
+    connections: bool = False  # what new connections cost: the load, less the same without them
 
 
 ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
@@ -67,6 +71,16 @@ SCENARIOS = {
         ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16", "--idle-connections", "10000",
          "--max-connections", "200"],
     ),
+    "sse-250k": Scenario(
+        "1024 streams over HTTP, a token each 4 ms, eight to a chunk: 256,000 tokens/s", 15, ROWS_1000,
+        ["--concurrency", "1024", "--output-tokens", "uniform:400,800", "--prompt-tokens", "16",
+         "--extra-body", '{"stream_interval": 8}'], raw=True, step_s=0.004,
+    ),
+    "connections": Scenario(
+        "5000 new connections a second, each for one GET /livez, beside 8 streams", 15, ["--max-rows", "32"],
+        ["--concurrency", "8", "--output-tokens", "100", "--prompt-tokens", "16", "--connection-rate", "5000"], raw=True,
+        connections=True,
+    ),
     "soak": Scenario(
         "bursts of conversations, some hardly read, some given up", 600, ["--max-rows", "64"],
         ["--rate", "40", "--arrivals", "gamma", "--cv", "3", "--turns", "3", "--output-tokens", "lognormal:40,0.8",
@@ -84,6 +98,8 @@ SCENARIOS = {
         ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16"], long_prompts=True,
     ),
 }  # fmt: skip
+SCENARIOS |= {f"{name}-tls": dataclasses.replace(SCENARIOS[name], about=f"{SCENARIOS[name].about}, with TLS", tls=True)
+              for name in ("sse-1000", "idle-10k")}  # fmt: skip
 
 
 def process_cpu_s(pid: int) -> float:
@@ -175,7 +191,7 @@ def started(command: list[str], log: pathlib.Path):
             line = process.stdout.readline()
             if not line:
                 raise SystemExit(f"{command[0]} did not get ready: {log.read_text()[-1000:]}")
-        yield process.pid, f"http://{found[1]}:{found[2]}", int(found[3] or 0)
+        yield process.pid, found[1], int(found[2] or 0)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
@@ -190,9 +206,19 @@ def run_load(binary: str, flags: list[str], output: pathlib.Path) -> dict:
     return json.loads(output.read_text())
 
 
-def metrics(url: str) -> dict[str, float]:
+def make_certificate(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+               "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"openssl made no certificate: {done.stderr[-500:]}")
+    return cert, key
+
+
+def metrics(url: str, tls: ssl.SSLContext | None) -> dict[str, float]:
     samples: dict[str, float] = {}
-    for line in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode().splitlines():
+    for line in urllib.request.urlopen(f"{url}/metrics", timeout=10, context=tls).read().decode().splitlines():
         if line and not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
             bare = name.split("{")[0]
@@ -200,10 +226,10 @@ def metrics(url: str) -> dict[str, float]:
     return samples
 
 
-def wait_idle(url: str, seconds: float = 30) -> dict[str, float]:
+def wait_idle(url: str, tls: ssl.SSLContext | None, seconds: float = 30) -> dict[str, float]:
     end = time.monotonic() + seconds
     while True:
-        now = metrics(url)
+        now = metrics(url, tls)
         busy = {k: now[k] for k in ("sluice_running_sequences", "sluice_waiting_sequences", "sluice_open_streams")}
         if not any(busy.values()) or time.monotonic() > end:
             return now
@@ -228,6 +254,11 @@ class Run:
         self.folder = pathlib.Path(args.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checks: dict[str, dict] = {}
+        self.tls, self.tls_server_flags, self.tls_load_flags = None, [], []
+        if self.scenario.tls:
+            cert, key = make_certificate(self.folder)
+            self.tls = ssl.create_default_context(cafile=str(cert))
+            self.tls_server_flags, self.tls_load_flags = ["--tls-cert", str(cert), "--tls-key", str(key)], ["--tls-ca", str(cert)]
 
     def check(self, name: str, ok: bool, **values):
         self.checks[name] = {"ok": bool(ok), **values}
@@ -242,16 +273,16 @@ class Run:
     def load_flags(self) -> list[str]:
         warmup = min(3.0, self.seconds / 5)
         flags = [*self.scenario.load, "--duration-s", str(self.seconds), "--warmup-s", str(warmup), "--seed", str(self.args.seed)]
-        return flags + (["--quiet"] if self.args.quiet else [])
+        return flags + self.tls_load_flags + (["--quiet"] if self.args.quiet else [])
 
     def run(self) -> dict:
         server = [
-            self.args.binary, "serve", "--backend", "sim", "--sim-device", str(self.device()),
-            "--model", self.args.model, "--http-port", "0", "--grpc-port", "0", "--log-level", "warn", *self.scenario.server,
+            self.args.binary, "serve", "--backend", "sim", "--sim-device", str(self.device()), "--model", self.args.model,
+            "--http-port", "0", "--grpc-port", "0", "--log-level", "warn", *self.scenario.server, *self.tls_server_flags,
         ]  # fmt: skip
         with started(server, self.folder / f"{self.name}-server.log") as (pid, url, grpc_port):
             facts = {"rss_before_bytes": process_rss_bytes(pid), "files_before": num_files(pid)}
-            before, cpu_before = metrics(url), process_cpu_s(pid)
+            before, cpu_before = metrics(url, self.tls), process_cpu_s(pid)
             flags = [*self.load_flags(), "--url", url, "--check-script", "--server-pid", str(pid)]
             if self.scenario.grpc:
                 flags += ["--grpc-port", str(grpc_port)]
@@ -261,32 +292,34 @@ class Run:
                 facts["long_prompt_seconds"] = long.seconds
                 self.check("long prompts were answered", bool(long.seconds), answered=len(long.seconds))
             facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes() if memory.bytes else 0}
-            cpu_after, after = process_cpu_s(pid), wait_idle(url)
+            cpu_after, after = process_cpu_s(pid), wait_idle(url, self.tls)
             facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid)}
             self.check_run(result, before, after, cpu_after - cpu_before, facts)
         out = {"scenario": self.name, "about": self.scenario.about, "seconds": self.seconds, "load": result, "server": facts}
         if self.scenario.raw:
-            out["raw_send"] = self.run_raw(result)
+            raw = self.raw_command(result)
+            out["raw_send"] = self.run_again(raw, "raw", "--protocol", "--grpc-connections")
+        if self.scenario.connections:
+            out["without_connections"] = self.run_again(server, "base", "--connection-rate")
+            out["raw_without_connections"] = self.run_again(raw, "raw-base", "--connection-rate")
         if self.name in ("slow-clients", "long-prompts"):
-            out["without"] = self.run_without(server)
+            out["without"] = self.run_again(server, "base", "--slow-fraction", "--slow-pause-s")
         out["checks"] = self.checks
         return out
 
-    def run_raw(self, result: dict) -> dict:
-        """The same streams from a server that does nothing but send, with chunks of the same size."""
+    def raw_command(self, result: dict) -> list[str]:
+        """A server that does nothing but send, with chunks of the same size as in `result`."""
         wire = result["wire"]
         lines = wire["data_lines"] or wire["chunks"]
         size = max(200, round(wire["bytes"] / lines)) if wire["data_lines"] else 282
-        raw = [self.args.binary, "bench", "raw-send", "--step-ms", str(self.scenario.step_s * 1000), "--chunk-bytes", str(size)]
-        flags = without(self.load_flags(), "--protocol", "--grpc-connections")
-        with started(raw, self.folder / f"{self.name}-raw.log") as (pid, url, _):
-            return run_load(self.args.binary, [*flags, "--url", url, "--server-pid", str(pid)], self.folder / f"{self.name}-raw.json")
+        step = ["--step-ms", str(self.scenario.step_s * 1000)]
+        return [self.args.binary, "bench", "raw-send", *step, "--chunk-bytes", str(size), *self.tls_server_flags]
 
-    def run_without(self, server: list[str]) -> dict:
-        """The same without slow clients and long prompts."""
-        with started(server, self.folder / f"{self.name}-base.log") as (pid, url, _):
-            flags = [*without(self.load_flags(), "--slow-fraction", "--slow-pause-s"), "--url", url, "--server-pid", str(pid)]
-            return run_load(self.args.binary, flags, self.folder / f"{self.name}-base.json")
+    def run_again(self, server: list[str], what: str, *left_out: str) -> dict:
+        """The same load, less some of its flags, on a server of its own."""
+        with started(server, self.folder / f"{self.name}-{what}.log") as (pid, url, _):
+            flags = [*without(self.load_flags(), *left_out), "--url", url, "--server-pid", str(pid)]
+            return run_load(self.args.binary, flags, self.folder / f"{self.name}-{what}.json")
 
     def check_run(self, result: dict, before: dict, after: dict, cpu_s: float, facts: dict):
         requests, wire, tokens = result["requests"], result["wire"], result["tokens"]
@@ -311,7 +344,11 @@ class Run:
         self.check("nothing is left behind", after["sluice_open_streams"] == 0 and after["sluice_running_sequences"] == 0
                    and after["sluice_orphaned_requests"] == 0)  # fmt: skip
         self.check("no file is left open", facts["files_after"] <= facts["files_before"] + 8, **facts)
-        if self.name == "idle-10k":
+        if self.scenario.connections:
+            opened = result["new_connections"]
+            self.check("new connections are answered and closed", opened["failed"] == 0 < opened["answered"],
+                       answered=opened["answered"], errors=opened["errors"])  # fmt: skip
+        if "--idle-connections" in self.scenario.load:
             idle = result["connections"]["idle_open"]
             self.check("idle connections stay open", idle == 10000, open=idle)
         grown, limit = facts["rss_growth_bytes"], facts["rss_after_bytes"] / 50 + (4 << 20)
@@ -320,8 +357,20 @@ class Run:
         self.check("memory is flat", grown < limit, grown_bytes=grown, limit_bytes=limit)
 
 
+def us_per_connection(result: dict, base: dict) -> float:
+    """Server CPU beyond what the streams alone take, by new connection."""
+    cores = result["cpu"]["server_cores"] - base["cpu"]["server_cores"]
+    return cores * 1e6 / result["new_connections"]["answered_per_s"]
+
+
 def closing_line(out: dict) -> str:
     load = out["load"]
+    if "without_connections" in out:
+        opened = load["new_connections"]
+        own = us_per_connection(load, out["without_connections"])
+        raw = us_per_connection(out["raw_send"], out["raw_without_connections"])
+        return (f"{out['scenario']}: {opened['answered_per_s']:.0f} connections/s, {own:.1f} us of server CPU each, "
+                f"{own / raw:.2f}x raw send ({raw:.1f} us), p99 {opened['latency_ms']['p99']:.2f} ms")  # fmt: skip
     rates, latency, cpu = load["rates"], load["latency_ms"], load["cpu"]
     parts = [
         f"{rates['output_tokens_per_s']:.0f} tokens/s", f"{rates['completed_per_s']:.1f} requests/s",
@@ -344,9 +393,9 @@ def closing_line(out: dict) -> str:
         parts.append(f"{len(out['server']['long_prompt_seconds'])} long prompts")
     if out["seconds"] >= 60:
         parts.append(f"memory {out['server']['rss_growth_bytes'] / 1e6:+.1f} MB of {out['server']['rss_after_bytes'] / 1e6:.0f} MB")
-    if out["scenario"] == "idle-10k":
+    if idle := load["connections"]["idle_open"]:
         server = out["server"]
-        parts.append(f"{(server['rss_after_bytes'] - server['rss_before_bytes']) / 10000 / 1024:.1f} KiB per idle connection")
+        parts.append(f"{(server['rss_after_bytes'] - server['rss_before_bytes']) / idle / 1024:.1f} KiB per idle connection")
     if "raw_send" in out:
         raw = out["raw_send"]
         ratio = cpu["server_us_per_token"] / raw["cpu"]["server_us_per_token"]

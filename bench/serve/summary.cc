@@ -44,6 +44,18 @@ const json::value* At(const json::object& result, std::string_view path) {
   return value;
 }
 
+void AppendErrors(std::string& out, const json::value* errors) {
+  if (errors != nullptr && errors->is_object()) {
+    for (const auto& field : errors->get_object()) {
+      if (!field.value().is_object()) continue;
+      const json::object& error = field.value().get_object();
+      fmt::format_to(std::back_inserter(out), "error    {} x {} after {:.2f} ms (p50): {}\n",
+                     static_cast<int64_t>(NumberAt(error, "count")), std::string(field.key()),
+                     NumberAt(error, "after_ms.p50"), TextAt(error, "example"));
+    }
+  }
+}
+
 constexpr TableName kRows[] = {
     {"TTFT", "ttft"}, {"ITL", "itl"}, {"TPOT", "tpot"}, {"e2e", "e2e"}, {"late", "late"}};
 constexpr TableName kColumns[] = {{"mean", "mean"}, {"p50", "p50"}, {"p90", "p90"},
@@ -81,16 +93,8 @@ std::string LatencyTable(const json::object& result, std::span<const TableName> 
 
 std::string ErrorLines(const json::object& result) {
   std::string out;
-  const json::value* errors = At(result, "errors");
-  if (errors != nullptr && errors->is_object()) {
-    for (const auto& field : errors->get_object()) {
-      if (!field.value().is_object()) continue;
-      const json::object& error = field.value().get_object();
-      fmt::format_to(std::back_inserter(out), "error    {} x {} after {:.2f} ms (p50): {}\n",
-                     static_cast<int64_t>(NumberAt(error, "count")), std::string(field.key()),
-                     NumberAt(error, "after_ms.p50"), TextAt(error, "example"));
-    }
-  }
+  AppendErrors(out, At(result, "errors"));
+  AppendErrors(out, At(result, "new_connections.errors"));
   const json::value* doubts = At(result, "doubts");
   if (doubts == nullptr || !doubts->is_array()) return out;
   for (const json::value& doubt : doubts->get_array())
@@ -139,6 +143,12 @@ std::string Summary(const json::object& result) {
         "cores)\n",
         n("cpu.server_us_per_token"), n("cpu.server_cores"), n("cpu.harness_us_per_token"),
         n("cpu.harness_of_a_core"));
+  if (At(result, "new_connections") != nullptr)
+    add("opened   {:.0f} new connections answered ({:.1f}/s), {:.0f} failed, p50 {:.2f} ms, p99 "
+        "{:.2f} ms\n",
+        n("new_connections.answered"), n("new_connections.answered_per_s"),
+        n("new_connections.failed"), n("new_connections.latency_ms.p50"),
+        n("new_connections.latency_ms.p99"));
   return out + LatencyTable(result, kRows, kColumns) + ErrorLines(result);
 }
 

@@ -93,6 +93,9 @@ void AddRequestFlags(CLI::App* app, ServeFlags& flags) {
   app->add_option("--grpc-connections", o.grpc_connections, "grpc: that share the calls (16)")
       ->check(CLI::Range(1, 10'000));
   app->add_flag("--new-connections", o.new_connections, "One for each request");
+  app->add_option("--connection-rate", o.connection_rate,
+                  "More connections/s that each ask GET /livez and are closed")
+      ->check(CLI::Range(0.0, 1e6));
   app->add_option("--idle-connections", o.idle_connections, "More that send nothing")
       ->check(CLI::Range(0, 1'000'000));
   app->add_option("--slow-fraction", o.slow_fraction, "Of the requests: read slowly")
@@ -146,8 +149,8 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
   if (o.arrivals.kind == load::ArrivalKind::kTrace) {
     ASSIGN_OR_RETURN(o.arrivals.trace, load::ReadTrace(flags.trace));
   }
-  for (const char* name :
-       {"--endpoint", "--extra-body", "--new-connections", "--idle-connections", "--slow-fraction"})
+  for (const char* name : {"--endpoint", "--extra-body", "--new-connections", "--connection-rate",
+                           "--idle-connections", "--slow-fraction"})
     if (o.protocol == "grpc" && app.count(name) > 0)
       return absl::InvalidArgumentError(fmt::format("{} is of protocol openai", name + 2));
   if (o.concurrency > 0 && (app.count("--rate") > 0 || app.count("--arrivals") > 0))
@@ -233,7 +236,8 @@ int RunServe(const CLI::App& app, ServeFlags& flags) {
   auto result = RunAll(flags);
   if (!result.ok()) return Fail(result.status());
   if (flags.json_file != "-") fmt::print("{}", load::Summary(*result));
-  const bool failed = load::NumberAt(*result, "requests.failed") > 0;
+  const bool failed = load::NumberAt(*result, "requests.failed") > 0 ||
+                      load::NumberAt(*result, "new_connections.failed") > 0;
   const double max_rate = load::NumberAt(*result, "max_rate");
   const absl::Status written = WriteReports(flags, {{flags.load.url, *std::move(result)}});
   if (!written.ok()) return Fail(written);
@@ -274,8 +278,9 @@ BenchCommand AddBenchRawSend(CLI::App& bench) {
   key->needs(cert);
   return {app, [options] {
             StopSignals stop;
-            const auto ready = [](uint16_t port) {
-              fmt::print("raw-send is ready at http://127.0.0.1:{}\n", port);
+            const std::string scheme = options->tls_cert.empty() ? "http" : "https";
+            const auto ready = [&](uint16_t port) {
+              fmt::print("raw-send is ready at {}://127.0.0.1:{}\n", scheme, port);
               std::fflush(stdout);
             };
             const absl::Status status =

@@ -329,13 +329,18 @@ def test_grpc_failures_are_reported_by_kind_and_leave_nothing(real):
     real.wait_idle()
 
 
-def test_tls_is_checked_unless_told_otherwise(start, tmp_path: pathlib.Path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def make_certificate(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    cert, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
         check=True, capture_output=True,
     )  # fmt: skip
+    return cert, key
+
+
+def test_tls_is_checked_unless_told_otherwise(start, tmp_path: pathlib.Path):
+    cert, key = make_certificate(tmp_path)
     server = start("--tls-cert", str(cert), "--tls-key", str(key))
     common = ["--model", "default", "--concurrency", "2", "--requests", "4", "--duration-s", "30", "--output-tokens", "5",
               "--prompt-tokens", "12"]  # fmt: skip

@@ -1,7 +1,8 @@
-"""Two of the named load scenarios, small: what they check by themselves must hold. Their figures are nobody's business here."""
+"""Three of the named load scenarios, small: what they check by themselves must hold. Their figures are nobody's business here."""
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from conftest import ROOT, binary, model_path
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("overload-3x", 8), ("soak", 15)])
+@pytest.mark.parametrize(("name", "seconds"), [("overload-3x", 8), ("soak", 15), ("connections", 3)])
 def test_a_scenario_keeps_its_promises(name: str, seconds: int, tmp_path: pathlib.Path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench/serve/scenarios.py"), "--scenario", name, "--seconds", str(seconds), "--quiet",
@@ -20,6 +21,8 @@ def test_a_scenario_keeps_its_promises(name: str, seconds: int, tmp_path: pathli
     result, line = done.stdout.splitlines()
     checks = json.loads(result)["checks"]
     assert all(check["ok"] for check in checks.values()) and len(checks) >= 7
-    assert line.startswith(f"{name}: ") and "chunks per token" in line
+    assert line.startswith(f"{name}: ") and ("chunks per token" in line or name == "connections")
     if name == "overload-3x":
         assert checks["only expected errors"]["errors"]["http_429"] > 0
+    if name == "connections":
+        assert re.search(r": \d+ connections/s, \S+ us of server CPU each, \S+x raw send \(\S+ us\)", line), line
