@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEVICE = ROOT / "bench/serve/steady.toml"
+DEVICE_SECONDS = ("sluice_simulated_device_idle_seconds_total", "sluice_simulated_device_busy_seconds_total")
 STEP_S = 0.010  # of that device
 READY = re.compile(r"at (https?://[^:\s]+:\d+)(?:, gRPC at [^:]+:(\d+))?")
 
@@ -42,6 +43,9 @@ class Scenario:
     long_prompts: bool = False  # beside the load, one after the other
     tls: bool = False  # with a certificate that the script makes
     connections: bool = False  # what new connections cost: the load, less the same without them
+    cores: tuple[int, ...] = (0,)  # of the server
+    base: str = ""  # a second run to compare with: the same ...
+    base_less: tuple[str, ...] = ()  # ... without these flags
 
 
 ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
@@ -64,6 +68,13 @@ SCENARIOS = {
         "200 streams, one in ten of which is hardly read", 15, ["--max-rows", "256", "--max-step-tokens", "2048"],
         ["--concurrency", "200", "--output-tokens", "100", "--prompt-tokens", "16", "--slow-fraction", "0.1",
          "--slow-pause-s", "0.2"],
+        base="without slow clients", base_less=("--slow-fraction", "--slow-pause-s"),
+    ),
+    "io-threads": Scenario(
+        "1600 streams over HTTP through two I/O threads, on both cores", 15,
+        ["--max-rows", "2048", "--max-step-tokens", "4096", "--max-waiting-requests", "4096", "--io-threads", "2"],
+        ["--concurrency", "1600", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16"],
+        cores=(0, 1), base="with one I/O thread", base_less=("--io-threads",),
     ),
     "idle-10k": Scenario(
         "10,000 idle connections beside 100 streams", 15,
@@ -96,6 +107,7 @@ SCENARIOS = {
         "100 streams beside prompts of 100,000 tokens", 15,
         ["--max-rows", "128", "--max-step-tokens", "4096", "--model-shape", "llama-3.1-8b"],
         ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16"], long_prompts=True,
+        base="without long prompts",
     ),
 }  # fmt: skip
 SCENARIOS |= {f"{name}-tls": dataclasses.replace(SCENARIOS[name], about=f"{SCENARIOS[name].about}, with TLS", tls=True)
@@ -169,12 +181,12 @@ def num_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def on_core(core: int):
-    """For preexec_fn: the process stays on one core and may open as many files as is allowed."""
+def on_cores(*cores: int):
+    """For preexec_fn: the process stays on these cores and may open as many files as is allowed."""
 
     def prepare():
         if os.cpu_count() > 1:
-            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(0, set(cores))
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -182,9 +194,9 @@ def on_core(core: int):
 
 
 @contextlib.contextmanager
-def started(command: list[str], log: pathlib.Path):
+def started(command: list[str], log: pathlib.Path, cores: tuple[int, ...] = (0,)):
     with open(log, "w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=on_core(0))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=on_cores(*cores))
     try:
         line = ""
         while not (found := READY.search(line)):
@@ -200,7 +212,7 @@ def started(command: list[str], log: pathlib.Path):
 
 def run_load(binary: str, flags: list[str], output: pathlib.Path) -> dict:
     command = [binary, "bench", "serve", "--json", str(output), *flags]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=on_core(1))
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=on_cores(1))
     if done.returncode not in (0, 2):
         raise SystemExit(f"the load generator ended with {done.returncode}: {' '.join(command)}")
     return json.loads(output.read_text())
@@ -280,7 +292,7 @@ class Run:
             self.args.binary, "serve", "--backend", "sim", "--sim-device", str(self.device()), "--model", self.args.model,
             "--http-port", "0", "--grpc-port", "0", "--log-level", "warn", *self.scenario.server, *self.tls_server_flags,
         ]  # fmt: skip
-        with started(server, self.folder / f"{self.name}-server.log") as (pid, url, grpc_port):
+        with started(server, self.folder / f"{self.name}-server.log", self.scenario.cores) as (pid, url, grpc_port):
             facts = {"rss_before_bytes": process_rss_bytes(pid), "files_before": num_files(pid)}
             before, cpu_before = metrics(url, self.tls), process_cpu_s(pid)
             flags = [*self.load_flags(), "--url", url, "--check-script", "--server-pid", str(pid)]
@@ -293,17 +305,18 @@ class Run:
                 self.check("long prompts were answered", bool(long.seconds), answered=len(long.seconds))
             facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes() if memory.bytes else 0}
             cpu_after, after = process_cpu_s(pid), wait_idle(url, self.tls)
-            facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid)}
+            idle, busy = (after[name] - before.get(name, 0) for name in DEVICE_SECONDS)
+            facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid), "device_idle": idle / (idle + busy)}
             self.check_run(result, before, after, cpu_after - cpu_before, facts)
         out = {"scenario": self.name, "about": self.scenario.about, "seconds": self.seconds, "load": result, "server": facts}
         if self.scenario.raw:
             raw = self.raw_command(result)
-            out["raw_send"] = self.run_again(raw, "raw", "--protocol", "--grpc-connections")
+            out["raw_send"] = self.run_again(raw, "raw", ("--protocol", "--grpc-connections"))
         if self.scenario.connections:
-            out["without_connections"] = self.run_again(server, "base", "--connection-rate")
-            out["raw_without_connections"] = self.run_again(raw, "raw-base", "--connection-rate")
-        if self.name in ("slow-clients", "long-prompts"):
-            out["without"] = self.run_again(server, "base", "--slow-fraction", "--slow-pause-s")
+            out["without_connections"] = self.run_again(server, "base", ("--connection-rate",))
+            out["raw_without_connections"] = self.run_again(raw, "raw-base", ("--connection-rate",))
+        if self.scenario.base:
+            out["base"] = self.run_again(server, "base", self.scenario.base_less)
         out["checks"] = self.checks
         return out
 
@@ -315,9 +328,9 @@ class Run:
         step = ["--step-ms", str(self.scenario.step_s * 1000)]
         return [self.args.binary, "bench", "raw-send", *step, "--chunk-bytes", str(size), *self.tls_server_flags]
 
-    def run_again(self, server: list[str], what: str, *left_out: str) -> dict:
-        """The same load, less some of its flags, on a server of its own."""
-        with started(server, self.folder / f"{self.name}-{what}.log") as (pid, url, _):
+    def run_again(self, server: list[str], what: str, left_out: tuple[str, ...]) -> dict:
+        """The same, less some flags, on a server of its own."""
+        with started(without(server, *left_out), self.folder / f"{self.name}-{what}.log", self.scenario.cores) as (pid, url, _):
             flags = [*without(self.load_flags(), *left_out), "--url", url, "--server-pid", str(pid)]
             return run_load(self.args.binary, flags, self.folder / f"{self.name}-{what}.json")
 
@@ -378,6 +391,7 @@ def closing_line(out: dict) -> str:
         f"ITL p50 {latency['itl']['p50']:.2f} ms, p99 {latency['itl']['p99']:.2f} ms",
         f"{load['tokens']['chunks_per_token']:.3f} chunks per token", f"{cpu['server_us_per_token']:.2f} us of server CPU per token",
     ]  # fmt: skip
+    parts.append(f"device idle {out['server']['device_idle']:.1%}")
     if out["scenario"] == "overload-3x":
         capacity = 32 / (20 * STEP_S)
         refused = load["errors"].get("http_429")
@@ -385,10 +399,11 @@ def closing_line(out: dict) -> str:
         if refused:
             after = refused["after_ms"]
             parts.append(f"{refused['count']} refused within {after['p50']:.2f} ms (p50), {after['p99']:.2f} ms (p99)")
-    if "without" in out:
-        base = out["without"]["latency_ms"]["itl"]
-        what = "slow clients" if out["scenario"] == "slow-clients" else "long prompts"
-        parts.append(f"ITL max {latency['itl']['max']:.2f} ms; without {what} p99 {base['p99']:.2f} ms, max {base['max']:.2f} ms")
+    if "base" in out:
+        base, itl = out["base"], out["base"]["latency_ms"]["itl"]
+        parts.append(f"ITL max {latency['itl']['max']:.2f} ms; {SCENARIOS[out['scenario']].base} {base['rates']['output_tokens_per_s']:.0f} "
+                     f"tokens/s, ITL p99 {itl['p99']:.2f} ms, max {itl['max']:.2f} ms, {base['tokens']['chunks_per_token']:.3f} chunks "
+                     f"per token, {base['cpu']['server_us_per_token']:.2f} us")  # fmt: skip
     if "long_prompt_seconds" in out["server"]:
         parts.append(f"{len(out['server']['long_prompt_seconds'])} long prompts")
     if out["seconds"] >= 60:
