@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "bench/serve/http_response.h"
+#include "bench/serve/monotonic.h"
 #include "bench/serve/transport.h"
 
 namespace sluice::load {
@@ -128,6 +129,7 @@ void ConnectionLoad::RunDue(int64_t now_ns) {
       Failed(due_ns, "too_many_open", fmt::format("{} are open already", num_open_));
       continue;
     }
+    if (due_ns >= window_ns_) counts_.late.Record(now_ns - due_ns);
     ++num_open_;
     connections_.push_back(std::make_unique<Connection>(*this, due_ns));
     connections_.back()->Open();
@@ -139,6 +141,7 @@ void ConnectionLoad::CollectClosed() {
 }
 
 void ConnectionLoad::Answered(int64_t due_ns, int64_t now_ns) {
+  if (now_ns >= window_ns_ && now_ns < stop_ns_) ++counts_.answered_inside;
   if (due_ns < window_ns_) return;
   ++counts_.answered;
   counts_.latency.Record(now_ns - due_ns);
@@ -149,6 +152,7 @@ void ConnectionLoad::Failed(int64_t due_ns, const std::string& kind, const std::
   ++counts_.failed;
   ErrorCount& count = counts_.errors[kind];
   if (count.count++ == 0) count.example = message;
+  count.after.Record(NowNs() - due_ns);
 }
 
 }  // namespace sluice::load

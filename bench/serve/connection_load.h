@@ -17,7 +17,9 @@ namespace sluice::load {
 // Of the connections that were due inside the measured window. One is answered or failed.
 struct ConnectionCounts {
   int64_t answered = 0, failed = 0;
-  Histogram latency;  // from when it was due to the whole answer, ns
+  int64_t answered_inside = 0;  // answers that came inside the window, whenever they were due
+  Histogram latency;            // from when it was due to the whole answer, ns
+  Histogram late;               // of opening, by the harness itself; ns
   std::map<std::string, ErrorCount> errors;
 };
 

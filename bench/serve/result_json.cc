@@ -163,6 +163,13 @@ std::vector<std::string> Doubts(const LoadOptions& options, const LoadResult& re
       late > std::max(1.0, Ms(m.ttft.Quantile(0.5)) / 20))
     doubts.push_back(fmt::format(
         "the harness itself sent late (99th percentile {:.1f} ms); latencies include that", late));
+  const auto& opened = result.new_connections;
+  const double opened_late = opened.has_value() ? Ms(opened->late.Quantile(0.99)) : 0;
+  if (opened_late > 1)
+    doubts.push_back(
+        fmt::format("the harness itself opened connections late (99th percentile {:.1f} ms); their "
+                    "latencies include that",
+                    opened_late));
   if (result.max_waiting > 0)
     doubts.push_back(fmt::format(
         "up to {} requests waited for one of {} connections; their wait counts as latency",
@@ -276,8 +283,9 @@ json::object ResultJson(const LoadOptions& options, const LoadResult& result) {
     out["new_connections"] = json::object{
         {"answered", more->answered},
         {"failed", more->failed},
-        {"answered_per_s", Ratio(static_cast<double>(more->answered), m.WindowSeconds())},
+        {"answered_per_s", Ratio(static_cast<double>(more->answered_inside), m.WindowSeconds())},
         {"latency_ms", LatencyJson(more->latency)},
+        {"late_ms", LatencyJson(more->late)},
         {"errors", ErrorsJson(more->errors)}};
   out["doubts"] = std::move(doubts);
   return out;
