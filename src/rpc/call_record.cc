@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -36,13 +35,6 @@ std::string NewRequestId() {
   return id;
 }
 
-std::string MetadataValue(const grpc::CallbackServerContext& context, const char* key) {
-  const auto found = context.client_metadata().find(key);
-  return found == context.client_metadata().end()
-             ? std::string()
-             : std::string(found->second.data(), found->second.size());
-}
-
 bool IsServerFault(absl::StatusCode code) {
   return code == absl::StatusCode::kInternal || code == absl::StatusCode::kUnknown ||
          code == absl::StatusCode::kDataLoss;
@@ -50,11 +42,10 @@ bool IsServerFault(absl::StatusCode code) {
 
 }  // namespace
 
-CallRecord::CallRecord(Environment* env, std::string_view method,
-                       grpc::CallbackServerContext* context)
-    : env_(env), method_(method), context_(context), peer_(context->peer()), begin_(absl::Now()) {
+CallRecord::CallRecord(Environment* env, std::string_view method, CallContext* context)
+    : env_(env), method_(method), context_(context), peer_(context->Peer()), begin_(absl::Now()) {
   env_->open_calls.fetch_add(1);
-  request_id_ = MetadataValue(*context_, "x-request-id");
+  request_id_ = context_->Metadata("x-request-id");
   // An id from a proxy is no reason to refuse a call, but only a sound one is passed on.
   has_client_id_ = IsId(request_id_);
   if (!has_client_id_) request_id_ = NewRequestId();
@@ -83,11 +74,11 @@ CallRecord::~CallRecord() {
 }
 
 absl::Status CallRecord::Admit() {
-  if (context_->client_metadata().count("authorization") > 1) {
+  if (context_->CountMetadata("authorization") > 1) {
     return WithErrorCode(absl::UnauthenticatedError("there is more than one authorization"),
                          "invalid_api_key");
   }
-  ASSIGN_OR_RETURN(caller_, env_->keys->Authenticate(MetadataValue(*context_, "authorization")));
+  ASSIGN_OR_RETURN(caller_, env_->keys->Authenticate(context_->Metadata("authorization")));
   if (env_->open_calls.load() > env_->max_calls) {
     env_->metrics->CountRefused("too_many_calls");
     return absl::ResourceExhaustedError(
@@ -134,18 +125,18 @@ grpc::Status CallRecord::Close(const absl::Status& status, absl::Duration retry_
 }
 
 absl::Time CallRecord::Deadline() const {
-  const auto deadline = context_->deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) {
+  const absl::Time deadline = context_->Deadline();
+  if (deadline == absl::InfiniteFuture()) {
     const bool has_default = env_->default_deadline > absl::ZeroDuration();
     return has_default ? env_->clock->Now() + env_->default_deadline : absl::InfiniteFuture();
   }
   // The wire carries a time left, not a time of day: it is counted on the clock that the service
   // lives by.
-  return env_->clock->Now() + (absl::FromChrono(deadline) - absl::Now());
+  return env_->clock->Now() + (deadline - absl::Now());
 }
 
 bool CallRecord::DeadlinePassed() const {
-  return absl::FromChrono(context_->deadline()) - kDeadlineTransit <= absl::Now();
+  return context_->Deadline() - kDeadlineTransit <= absl::Now();
 }
 
 void CallRecord::SawOutput() {

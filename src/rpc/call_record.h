@@ -2,7 +2,6 @@
 // when it is gone.
 #pragma once
 
-#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
 #include <atomic>
@@ -15,7 +14,7 @@
 #include "base/api_keys.h"
 #include "base/clock.h"
 #include "metrics/metrics.h"
-#include "rpc/event_pump.h"
+#include "rpc/call.h"
 #include "sluice/service.h"
 
 namespace sluice::rpc {
@@ -25,14 +24,12 @@ namespace sluice::rpc {
 inline constexpr absl::Duration kDeadlineTransit = absl::Milliseconds(250);
 
 // What the calls share. Owners: the server, and every call, for work of a call that waits on the
-// prepare pool may outlive the server. The things pointed to outlive all calls, but for the pump,
-// which only calls that are not finished touch.
+// prepare pool may outlive the server. The things pointed to outlive all calls.
 struct Environment {
   Service* service;
   const ApiKeys* keys;
   Metrics* metrics;
   const Clock* clock;
-  EventPump* pump;
   absl::Duration write_timeout;
   absl::Duration default_deadline;  // zero: none
   int64_t max_calls;
@@ -43,7 +40,7 @@ struct Environment {
 class CallRecord {
  public:
   // `env` outlives the record.
-  CallRecord(Environment* env, std::string_view method, grpc::CallbackServerContext* context);
+  CallRecord(Environment* env, std::string_view method, CallContext* context);
   // Writes the log line and counts the call.
   ~CallRecord();
   CallRecord(const CallRecord&) = delete;
@@ -73,14 +70,13 @@ class CallRecord {
   void SetUsage(const Usage& usage) { usage_ = usage; }
   void SawOutput();  // the time of the first one is logged
 
-  [[nodiscard]] grpc::CallbackServerContext* context() const { return context_; }
   [[nodiscard]] const std::string& request_id() const { return request_id_; }
   [[nodiscard]] const Identity& caller() const { return caller_; }
 
  private:
   Environment* const env_;
   const std::string_view method_;
-  grpc::CallbackServerContext* const context_;
+  CallContext* const context_;
   const std::string peer_;
   const absl::Time begin_;
   absl::Time first_output_ = absl::InfiniteFuture();

@@ -5,10 +5,6 @@
 
 namespace sluice::rpc {
 
-UnaryEmbed::UnaryEmbed(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
-                       grpc::ByteBuffer* response)
-    : GenerateCall(std::move(env), "Embed", context), response_(response) {}
-
 absl::StatusOr<GenerateCall::Work> UnaryEmbed::Prepare(const grpc::ByteBuffer& bytes) {
   v1::EmbedRequest message;
   RETURN_IF_ERROR(ParseMessage(bytes, message));
@@ -39,7 +35,7 @@ void UnaryEmbed::WritePending() {
   if (!end_) return;
   if (!end_->status.ok()) return FinishLocked(end_->status, end_->retry_after);
   *answer_.mutable_usage() = EncodeUsage(end_->usage);
-  if (BeginWrite(answer_, *response_)) FinishLocked(absl::OkStatus());
+  FinishWith(answer_);
 }
 
 }  // namespace sluice::rpc

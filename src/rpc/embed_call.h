@@ -2,7 +2,6 @@
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/server_callback.h>
 
 #include <memory>
 #include <utility>
@@ -11,12 +10,10 @@
 
 namespace sluice::rpc {
 
-class UnaryEmbed final : public grpc::ServerUnaryReactor, public GenerateCall {
+class UnaryEmbed final : public GenerateCall {
  public:
-  UnaryEmbed(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
-             grpc::ByteBuffer* response);
-  void OnCancel() override { Abandon(); }
-  void OnDone() override { Done(); }
+  UnaryEmbed(std::shared_ptr<Environment> env, CallContext* context)
+      : GenerateCall(std::move(env), "Embed", context) {}
 
  private:
   absl::StatusOr<Work> Prepare(const grpc::ByteBuffer& bytes) override;
@@ -24,9 +21,7 @@ class UnaryEmbed final : public grpc::ServerUnaryReactor, public GenerateCall {
   void Take(TokenEvent /*tokens*/) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   void Take(VectorEvent vector) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WritePending() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FinishRpc(grpc::Status status) override { Finish(std::move(status)); }
 
-  grpc::ByteBuffer* const response_;
   v1::EmbedResponse answer_ ABSL_GUARDED_BY(mutex_);
 };
 

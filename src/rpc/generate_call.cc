@@ -24,7 +24,6 @@ constexpr absl::Duration kDeadlineGrace = absl::Seconds(1);
 void GenerateCall::Start(const grpc::ByteBuffer& request) {
   {
     const MutexLock lock(mutex_);
-    self_ = shared_from_this();
     if (const absl::Status admitted = record_.Admit(); !admitted.ok())
       return FinishLocked(admitted);
   }
@@ -52,17 +51,21 @@ absl::StatusOr<GenerateCall::Work> GenerateCall::Prepare(const grpc::ByteBuffer&
 
 void GenerateCall::Begin(const grpc::ByteBuffer& bytes) {
   absl::StatusOr<Work> request = Prepare(bytes);
+  EventBook* events = nullptr;
+  StreamTag tag = 0;
   {
     const MutexLock lock(mutex_);
     if (finished_) return;  // gone while it waited for the pool
     if (!request.ok()) return FinishLocked(request.status());
+    // While the call is not finished the server is there; from here on the book waits for the End.
+    events = context_->events();
+    tag = events->Open(shared_from_this());
   }
-  const StreamTag tag = env_->pump->Open(shared_from_this());
   CallId call = 0;
   if (auto* embed = std::get_if<EmbedRequest>(&*request)) {
-    call = env_->service->Embed(std::move(*embed), env_->pump, tag);
+    call = env_->service->Embed(std::move(*embed), events, tag);
   } else {
-    call = env_->service->Generate(std::get<GenerateRequest>(*std::move(request)), env_->pump, tag);
+    call = env_->service->Generate(std::get<GenerateRequest>(*std::move(request)), events, tag);
   }
   bool cancel = false;
   {
@@ -140,39 +143,37 @@ void GenerateCall::Sweep(absl::Time now) {
     const MutexLock lock(mutex_);
     cancel = now >= cancel_at_;
     // TryCancel makes the stuck operation fail; OnWriteDone(false) or OnDone does the rest.
-    if (!done_ && now - busy_since_ > env_->write_timeout) record_.context()->TryCancel();
+    if (!done_ && now - busy_since_ > env_->write_timeout) context_->TryCancel();
   }
   if (cancel) CancelCall();
 }
 
-void GenerateCall::Done() {
-  std::shared_ptr<GenerateCall> self;  // released after the lock
+void GenerateCall::OnDone() {
   const MutexLock lock(mutex_);
   done_ = true;
-  self = std::move(self_);
 }
 
 void GenerateCall::FinishLocked(const absl::Status& status, absl::Duration retry_after) {
   finished_ = true;
   busy_since_ = absl::Now();
-  FinishRpc(record_.Close(status, retry_after));
+  context_->Finish(record_.Close(status, retry_after));
 }
 
-bool GenerateCall::BeginWrite(const google::protobuf::Message& message, grpc::ByteBuffer& buffer) {
-  absl::StatusOr<grpc::ByteBuffer> bytes = SerializeMessage(message);
-  if (!bytes.ok()) {
-    FinishLocked(bytes.status());
+bool GenerateCall::BeginWrite(const google::protobuf::Message& message) {
+  if (const absl::Status encoded = context_->Encode(message); !encoded.ok()) {
+    FinishLocked(encoded);
     return false;
   }
-  buffer = *std::move(bytes);
   record_.AddInitialMetadata();
   busy_since_ = absl::Now();
   return true;
 }
 
-UnaryGenerate::UnaryGenerate(std::shared_ptr<Environment> env, grpc::CallbackServerContext* context,
-                             grpc::ByteBuffer* response)
-    : GenerateCall(std::move(env), "Generate", context), response_(response) {}
+void GenerateCall::FinishWith(const google::protobuf::Message& message) {
+  if (!BeginWrite(message)) return;
+  finished_ = true;
+  context_->FinishWithMessage(record_.Close(absl::OkStatus()));
+}
 
 void UnaryGenerate::Take(Accepted accepted) {
   answer_.set_request_id(record_.request_id());
@@ -191,12 +192,8 @@ void UnaryGenerate::WritePending() {
   if (!end_) return;
   if (!end_->status.ok()) return FinishLocked(end_->status, end_->retry_after);
   *answer_.mutable_usage() = EncodeUsage(end_->usage);
-  if (BeginWrite(answer_, *response_)) FinishLocked(absl::OkStatus());
+  FinishWith(answer_);
 }
-
-StreamGenerate::StreamGenerate(std::shared_ptr<Environment> env,
-                               grpc::CallbackServerContext* context)
-    : GenerateCall(std::move(env), "GenerateStream", context) {}
 
 void StreamGenerate::Take(Accepted accepted) {
   v1::Accepted& message = *pending_.emplace_back().event.mutable_accepted();
@@ -222,17 +219,15 @@ void StreamGenerate::WritePending() {
   if (!pending_.empty()) {
     const v1::GenerateEvent event = std::move(pending_.front().event);
     pending_.pop_front();
-    if (!BeginWrite(event, buffer_)) return;
+    if (!BeginWrite(event)) return;
     writing_ = true;
-    return StartWrite(&buffer_);
+    return context_->StartWrite();
   }
   if (!end_) return;
   if (!end_->status.ok()) return FinishLocked(end_->status, end_->retry_after);
   v1::GenerateEvent event;
   *event.mutable_end()->mutable_usage() = EncodeUsage(end_->usage);
-  if (!BeginWrite(event, buffer_)) return;
-  finished_ = true;
-  StartWriteAndFinish(&buffer_, grpc::WriteOptions(), record_.Close(absl::OkStatus()));
+  FinishWith(event);
 }
 
 void StreamGenerate::OnWriteDone(bool ok) {

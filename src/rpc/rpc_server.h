@@ -1,8 +1,6 @@
 // The gRPC front end: sluice.v1.Inference, grpc.health.v1.Health and reflection on one port.
 #pragma once
 
-#include <grpcpp/server.h>
-
 #include <memory>
 
 #include "absl/status/status.h"
@@ -12,11 +10,8 @@
 #include "base/clock.h"
 #include "base/stage_watch.h"
 #include "metrics/metrics.h"
-#include "rpc/call_record.h"
-#include "rpc/certificates.h"
-#include "rpc/event_pump.h"
-#include "rpc/health_service.h"
-#include "rpc/inference_service.h"
+#include "rpc/health_calls.h"
+#include "rpc/transport.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
 
@@ -35,7 +30,7 @@ class RpcServer {
   // Shuts down at once if that has not been done.
   ~RpcServer();
 
-  [[nodiscard]] int port() const { return port_; }
+  [[nodiscard]] int port() const { return transport_->port(); }
 
   // false: health says NOT_SERVING whatever the Service says. Calls are still taken; the Service
   // refuses them.
@@ -43,7 +38,7 @@ class RpcServer {
 
   // Reads the certificate files again; without TLS nothing happens. Errors: as Start; the old
   // certificate stays.
-  absl::Status ReloadCertificates();
+  absl::Status ReloadCertificates() { return transport_->ReloadCertificates(); }
 
   // Refuses new connections and calls, waits for open calls, cancels those left at `deadline`, and
   // waits for their Ends from the Service (at most 5 s more: a wedged engine must not keep the
@@ -51,16 +46,10 @@ class RpcServer {
   void Shutdown(absl::Time deadline);
 
  private:
-  RpcServer(const Config& config, Service* service, const ApiKeys* keys, Metrics* metrics,
-            const Clock* clock, StageWatch* stages);
-  absl::Status Listen(const Config& config);
+  explicit RpcServer(const Service* service) : health_(service) {}
 
-  std::unique_ptr<rpc::Certificates> certificates_;
-  std::unique_ptr<rpc::EventPump> pump_;
-  rpc::InferenceService inference_;
-  rpc::HealthService health_;
-  std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  rpc::HealthCalls health_;
+  std::unique_ptr<rpc::Transport> transport_;
 };
 
 }  // namespace sluice

@@ -1,9 +1,12 @@
-#include "rpc/health_service.h"
+#include "rpc/health_calls.h"
 
 #include <fmt/format.h>
 
 #include <chrono>
+#include <optional>
 #include <utility>
+
+#include "rpc/codec.h"
 
 namespace sluice::rpc {
 namespace {
@@ -20,10 +23,42 @@ bool IsKnown(std::string_view service) {
 
 }  // namespace
 
-// One watch. Lock order: the service's mutex before this one.
-class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
+class HealthCalls::Checker final : public Call {
  public:
-  Watcher(HealthService* owner, bool known) : owner_(owner), known_(known) {}
+  Checker(HealthCalls* owner, CallContext* context) : owner_(owner), context_(context) {}
+
+  void Start(const grpc::ByteBuffer& request) override {
+    HealthCheckRequest message;
+    if (const absl::Status parsed = ParseMessage(request, message); !parsed.ok())
+      return context_->Finish(EncodeStatus(parsed));
+    if (!IsKnown(message.service()))
+      return context_->Finish({grpc::StatusCode::NOT_FOUND, "the server has no such service"});
+    HealthCheckResponse answer;
+    answer.set_status(owner_->Now());
+    const absl::Status encoded = context_->Encode(answer);
+    if (!encoded.ok()) return context_->Finish(EncodeStatus(encoded));
+    context_->FinishWithMessage(grpc::Status::OK);
+  }
+  void OnCancel() override {}  // Start has finished
+  void OnDone() override {}
+
+ private:
+  HealthCalls* const owner_;
+  CallContext* const context_;
+};
+
+// One watch. Lock order: the owner's mutex before this one.
+class HealthCalls::Watcher final : public Call {
+ public:
+  Watcher(HealthCalls* owner, CallContext* context) : owner_(owner), context_(context) {}
+
+  void Start(const grpc::ByteBuffer& request) override {
+    HealthCheckRequest message;
+    if (const absl::Status parsed = ParseMessage(request, message); !parsed.ok())
+      return End(EncodeStatus(parsed));
+    known_ = IsKnown(message.service());
+    owner_->Enter(this);
+  }
 
   // Sends `status` unless it is what the client has; a status that comes while a write is in flight
   // replaces the one that waits.
@@ -42,44 +77,56 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
   void OnWriteDone(bool ok) override {
     const MutexLock lock(mutex_);
     writing_ = false;
+    cancelled_ = cancelled_ || !ok;
     if (!ok && !end_) end_ = grpc::Status::CANCELLED;
     Advance();
   }
-  void OnCancel() override { End(grpc::Status::CANCELLED); }
+  void OnCancel() override {
+    const MutexLock lock(mutex_);
+    cancelled_ = true;
+    if (!end_) end_ = grpc::Status::CANCELLED;
+    Advance();
+  }
   void OnDone() override {
     owner_->Remove(this);
-    delete this;
+    const MutexLock lock(mutex_);
   }
 
  private:
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (writing_ || finished_) return;
-    const bool cancelled = end_ && end_->error_code() == grpc::StatusCode::CANCELLED;
-    if (wanted_ && wanted_ != sent_ && !cancelled) {
+    if (wanted_ && wanted_ != sent_ && !cancelled_ && Encode()) {
       sent_ = wanted_;
-      message_.set_status(*sent_);
       writing_ = true;
-      StartWrite(&message_);
+      context_->StartWrite();
     } else if (end_) {
       finished_ = true;
-      Finish(*end_);
+      context_->Finish(*end_);
     }
   }
 
-  HealthService* const owner_;
-  const bool known_;
+  bool Encode() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    HealthCheckResponse message;
+    message.set_status(*wanted_);
+    const absl::Status encoded = context_->Encode(message);
+    if (!encoded.ok()) end_ = EncodeStatus(encoded);
+    return encoded.ok();
+  }
+
+  HealthCalls* const owner_;
+  bool known_ = false;  // written before others see the watcher
   Mutex mutex_;
+  CallContext* const context_ ABSL_PT_GUARDED_BY(mutex_);
   std::optional<Status> wanted_ ABSL_GUARDED_BY(mutex_), sent_ ABSL_GUARDED_BY(mutex_);
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  HealthCheckResponse message_;  // of the write in flight
 };
 
-HealthService::HealthService(const ::sluice::Service* service)
-    : service_(service), thread_([this] { Poll(); }) {}
+HealthCalls::HealthCalls(const Service* service) : service_(service), thread_([this] { Poll(); }) {}
 
-HealthService::~HealthService() {
+HealthCalls::~HealthCalls() {
   {
     const MutexLock lock(mutex_);
     stop_ = true;
@@ -88,14 +135,14 @@ HealthService::~HealthService() {
   thread_.join();
 }
 
-HealthService::Status HealthService::Now(bool serving) const {
+HealthCalls::Status HealthCalls::Now(bool serving) const {
   if (!serving) return HealthCheckResponse::NOT_SERVING;
-  const ::sluice::Health health = service_->GetHealth();
+  const Health health = service_->GetHealth();
   return health.live && health.ready ? HealthCheckResponse::SERVING
                                      : HealthCheckResponse::NOT_SERVING;
 }
 
-void HealthService::SetServing(bool serving) {
+void HealthCalls::SetServing(bool serving) {
   {
     const MutexLock lock(mutex_);
     serving_ = serving;
@@ -103,7 +150,7 @@ void HealthService::SetServing(bool serving) {
   wake_.notify_one();
 }
 
-void HealthService::Shutdown() {
+void HealthCalls::Shutdown() {
   const MutexLock lock(mutex_);
   serving_ = false;
   shut_down_ = true;
@@ -113,7 +160,7 @@ void HealthService::Shutdown() {
   }
 }
 
-void HealthService::Poll() {
+void HealthCalls::Poll() {
   for (;;) {
     bool serving = false;
     {
@@ -130,39 +177,22 @@ void HealthService::Poll() {
   }
 }
 
-void HealthService::Remove(Watcher* watcher) {
+void HealthCalls::Remove(Watcher* watcher) {
   const MutexLock lock(mutex_);
   watchers_.erase(watcher);
 }
 
-grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
-                                               const HealthCheckRequest* request,
-                                               HealthCheckResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (!IsKnown(request->service())) {
-    reactor->Finish({grpc::StatusCode::NOT_FOUND, "the server has no such service"});
-    return reactor;
-  }
+HealthCalls::Status HealthCalls::Now() {
   bool serving = false;
   {
     const MutexLock lock(mutex_);
     serving = serving_;
   }
-  response->set_status(Now(serving));
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+  return Now(serving);  // not under the mutex: it is the Service's code
 }
 
-grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
-    grpc::CallbackServerContext* /*context*/, const HealthCheckRequest* request) {
-  auto* watcher =
-      new Watcher(this, IsKnown(request->service()));  // gRPC's API: it goes with its OnDone
-  bool serving = false;
-  {
-    const MutexLock lock(mutex_);
-    serving = serving_;
-  }
-  const Status now = Now(serving);
+void HealthCalls::Enter(Watcher* watcher) {
+  const Status now = Now();
   const MutexLock lock(mutex_);
   if (shut_down_) {
     watcher->End({grpc::StatusCode::UNAVAILABLE, "the server shuts down"});
@@ -173,7 +203,12 @@ grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
     watchers_.insert(watcher);
     watcher->Show(now);
   }
-  return watcher;
+}
+
+std::shared_ptr<Call> HealthCalls::NewCall(std::string_view method, CallContext* context) {
+  if (method == "Check") return std::make_shared<Checker>(this, context);
+  if (method == "Watch") return std::make_shared<Watcher>(this, context);
+  return nullptr;
 }
 
 }  // namespace sluice::rpc
