@@ -20,8 +20,9 @@ ALLOWED = {
     "executor": {"step", "model", "kernels", "api"},
     "engine": {"scheduler", "step", "tokenizer", "api", "metrics"},
     "service": {"engine", "scheduler", "tokenizer", "template", "api", "metrics"},
-    "http": {"api", "metrics"},
-    "rpc": {"api", "metrics"},
+    "net": {"api"},
+    "http": {"net", "api", "metrics"},
+    "rpc": {"net", "api", "metrics"},
     "load": {"executor"},
 }
 

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "http/openai_response.h"
 #include "http/stream_sink.h"
-#include "http/wire.h"
+#include "net/wire.h"
 #include "sluice/service.h"
 
 namespace sluice {

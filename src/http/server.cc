@@ -14,9 +14,9 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "http/listener.h"
 #include "http/response.h"
 #include "http/shard.h"
+#include "net/listener.h"
 
 namespace sluice {
 namespace {
@@ -50,7 +50,7 @@ class HttpServer::Impl {
     context_.keys = keys;
     context_.metrics = metrics;
     context_.clock = clock;
-    ASSIGN_OR_RETURN(context_.tls, TlsContext::Load(config));
+    ASSIGN_OR_RETURN(context_.tls, TlsContext::Load(config, "http/1.1"));
     for (int i = 0; i < std::max(1, config.io_threads); ++i)
       shards_.push_back(std::make_unique<Shard>(
           &context_, stages == nullptr ? std::make_shared<Stage>("") : stages->Add("HTTP I/O")));

@@ -9,14 +9,14 @@
 
 #include "absl/status/statusor.h"
 #include "base/api_keys.h"
-#include "http/asio.h"
 #include "http/embed_request.h"
 #include "http/generation.h"
 #include "http/request_parser.h"
 #include "http/response.h"
 #include "http/route_table.h"
 #include "http/shard.h"
-#include "http/wire.h"
+#include "net/asio.h"
+#include "net/wire.h"
 
 namespace sluice {
 

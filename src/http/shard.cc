@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <csignal>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -18,14 +16,6 @@ namespace {
 // connection or a disconnect to wait.
 constexpr int kWritesPerTurn = 128;
 
-// An eighth of the shortest timeout, so that none is missed by more than that.
-SteadyDuration SweepInterval(const Config& config) {
-  const double shortest =
-      std::min({config.read_timeout_s, config.idle_timeout_s, config.write_timeout_s});
-  return std::chrono::milliseconds(
-      std::clamp(static_cast<int64_t>(shortest * 125), int64_t{5}, int64_t{250}));
-}
-
 std::mt19937_64 SeededRandom() {
   std::random_device device;
   std::seed_seq seed{device(), device(), device(), device(),
@@ -37,38 +27,13 @@ std::mt19937_64 SeededRandom() {
 
 Shard::Shard(ServerContext* context, std::shared_ptr<Stage> stage)
     : context_(*context),
-      stage_(std::move(stage)),
-      work_(asio::make_work_guard(io_)),
-      sweep_timer_(io_),
+      thread_(&context->config, context->clock, std::move(stage),
+              [this](SteadyTime now) {
+                for (Session* session : sessions_) session->Sweep(now);
+              }),
       random_(SeededRandom()) {}
 
 Shard::~Shard() = default;
-
-void Shard::Start() {
-  Sweep();
-  thread_ = std::thread([this] {
-    // Signals are the main thread's; SIGPIPE must not end the process when OpenSSL writes to a
-    // closed socket.
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, nullptr);
-    if (context_.config.io_uring) batch_ = SendBatch::Create();
-    io_.run();
-    batch_.reset();
-    stage_->Rest();
-  });
-}
-
-void Shard::Stop() {
-  asio::post(io_, [this] {
-    work_.reset();
-    io_.stop();
-  });
-}
-
-void Shard::Join() {
-  if (thread_.joinable()) thread_.join();
-}
 
 void Shard::Publish(std::vector<StreamEvent> events) {
   {
@@ -80,7 +45,7 @@ void Shard::Publish(std::vector<StreamEvent> events) {
 }
 
 void Shard::PostDrain() {
-  asio::post(io_, [this] { Drain(); });
+  asio::post(io(), [this] { Drain(); });
 }
 
 void Shard::Drain() {
@@ -102,9 +67,9 @@ void Shard::Drain() {
     dirty_.pop_front();
     if (it == streams_.end()) continue;
     it->second.dirty = false;
-    it->second.sink->Flush(batch_.get());
+    it->second.sink->Flush(thread_.batch());
   }
-  if (batch_ != nullptr) batch_->Run();
+  if (thread_.batch() != nullptr) thread_.batch()->Run();
   if (dirty_.empty()) return;
   {
     MutexLock lock(mutex_);
@@ -135,9 +100,9 @@ void Shard::Unregister(StreamTag tag) { streams_.erase(tag); }
 
 void Shard::Adopt(int fd, bool admin) {
   context_.metrics->SetConnections("http", context_.num_connections.fetch_add(1) + 1);
-  asio::post(io_, [this, fd, admin] {
+  asio::post(io(), [this, fd, admin] {
     boost::system::error_code error;
-    asio::ip::tcp::socket socket(io_);
+    asio::ip::tcp::socket socket(io());
     socket.assign(asio::ip::tcp::v4(), fd, error);  // the family is not looked at again
     SslPtr ssl;
     const bool tls = context_.tls != nullptr && !admin;  // the admin port is loopback only
@@ -160,22 +125,8 @@ void Shard::Remove(Session* session) {
 }
 
 void Shard::CloseSessions(bool hard) {
-  asio::post(io_, [this, hard] {
+  asio::post(io(), [this, hard] {
     for (Session* session : sessions_) session->Stop(hard);
-  });
-}
-
-// Comes again at least eight times in the shortest timeout, also when there is nothing to do: that
-// it comes is the sign that the thread is well.
-void Shard::Sweep() {
-  const absl::Duration interval = absl::FromChrono(SweepInterval(context_.config));
-  const absl::Duration patience = absl::Seconds(context_.config.stall_timeout_s);
-  stage_->Expect(context_.clock->Now() + std::max(patience, 4 * interval));
-  const SteadyTime now = std::chrono::steady_clock::now();
-  for (Session* session : sessions_) session->Sweep(now);
-  sweep_timer_.expires_after(SweepInterval(context_.config));
-  sweep_timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error) Sweep();
   });
 }
 

@@ -8,7 +8,6 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -17,11 +16,11 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/stage_watch.h"
-#include "http/asio.h"
-#include "http/send_batch.h"
 #include "http/stream_sink.h"
-#include "http/tls.h"
 #include "metrics/metrics.h"
+#include "net/asio.h"
+#include "net/io_thread.h"
+#include "net/tls.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
 
@@ -46,9 +45,9 @@ class Shard final : public EventQueue {
   Shard(ServerContext* context, std::shared_ptr<Stage> stage);
   ~Shard() override;
 
-  void Start();
-  void Join();  // after Stop
-  void Stop();  // thread-safe; with no stream left
+  void Start() { thread_.Start(); }
+  void Join() { thread_.Join(); }  // after Stop
+  void Stop() { thread_.Stop(); }  // thread-safe; with no stream left
 
   // --- Thread-safe
   void Publish(std::vector<StreamEvent> events) override;
@@ -56,7 +55,7 @@ class Shard final : public EventQueue {
   void Adopt(int fd, bool admin);
   // Cancels what runs and closes what idles; `hard`: closes everything.
   void CloseSessions(bool hard);
-  [[nodiscard]] asio::io_context& io() { return io_; }
+  [[nodiscard]] asio::io_context& io() { return thread_.io(); }
 
   // --- This shard's thread only
   // Before Service::Generate: opens the stream for the audit of orphans; its End closes it.
@@ -74,15 +73,9 @@ class Shard final : public EventQueue {
   void PostDrain();
   void Drain();
   void Apply(StreamEvent& event);
-  void Sweep();
 
   ServerContext& context_;
-  const std::shared_ptr<Stage> stage_;  // owners: this and the watch
-  asio::io_context io_{1};
-  asio::executor_work_guard<asio::io_context::executor_type> work_;
-  asio::steady_timer sweep_timer_;
-  std::unique_ptr<SendBatch> batch_;  // the thread's own; null: each stream sends by itself
-  std::thread thread_;
+  IoThread thread_;
 
   Mutex mutex_;
   std::vector<std::vector<StreamEvent>> queue_ ABSL_GUARDED_BY(mutex_);

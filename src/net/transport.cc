@@ -1,4 +1,4 @@
-#include "http/transport.h"
+#include "net/transport.h"
 
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -83,6 +83,14 @@ void Transport::ShutdownWrite() {
 void Transport::Close() {
   boost::system::error_code ignored;
   socket_.close(ignored);
+}
+
+bool Transport::Speaks(std::string_view protocol) const {
+  if (ssl_ == nullptr) return true;
+  const unsigned char* name = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl_.get(), &name, &size);
+  return std::string_view(reinterpret_cast<const char*>(name), size) == protocol;
 }
 
 bool Transport::PeerHasClosed() {

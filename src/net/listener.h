@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "http/asio.h"
+#include "net/asio.h"
 
 namespace sluice {
 

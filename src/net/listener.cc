@@ -1,4 +1,4 @@
-#include "http/listener.h"
+#include "net/listener.h"
 
 #include <fmt/format.h>
 #include <netinet/tcp.h>
@@ -88,7 +88,7 @@ void Listener::AcceptAll() {
 
 // Without file descriptors the socket stays readable; trying on would take the whole thread.
 void Listener::Pause() {
-  Log(LogLevel::kWarn, "http_accept_paused", {{"errno", errno}});
+  Log(LogLevel::kWarn, "accept_paused", {{"port", port_}, {"errno", errno}});
   pause_.expires_after(kPause);
   pause_.async_wait([this](const boost::system::error_code& error) {
     if (!error) Accept();

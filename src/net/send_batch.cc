@@ -1,11 +1,11 @@
-#include "http/send_batch.h"
+#include "net/send_batch.h"
 
 #include <sys/socket.h>
 
 #include <cerrno>
 
 #include "base/check.h"
-#include "http/wire.h"
+#include "net/wire.h"
 
 namespace sluice {
 namespace {

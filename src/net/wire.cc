@@ -1,10 +1,10 @@
-#include "http/wire.h"
+#include "net/wire.h"
 
 #include <array>
 #include <cerrno>
 #include <utility>
 
-#include "http/send_batch.h"
+#include "net/send_batch.h"
 
 namespace sluice {
 namespace {

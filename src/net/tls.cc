@@ -1,9 +1,8 @@
-#include "http/tls.h"
+#include "net/tls.h"
 
 #include <fmt/format.h>
 #include <openssl/err.h>
 
-#include <string_view>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -19,14 +18,15 @@ absl::Status FileError(std::string_view what, const std::string& file) {
                                                 reason == nullptr ? "unknown reason" : reason));
 }
 
-// HTTP/1.1 is all there is behind this socket; a client that offers it among others is told so, one
-// that offers only others goes on without ALPN, as clients without it do.
+// One protocol is all there is behind this socket; a client that offers it among others is told so,
+// one that offers only others goes on without ALPN, as clients without it do.
 int SelectProtocol(SSL* /*ssl*/, const unsigned char** out, unsigned char* out_size,
-                   const unsigned char* in, unsigned int in_size, void* /*argument*/) {
-  static constexpr unsigned char kHttp11[] = "\x08http/1.1";
+                   const unsigned char* in, unsigned int in_size, void* alpn) {
+  const auto& ours = *static_cast<const std::string*>(alpn);
   unsigned char* selected = nullptr;
-  if (SSL_select_next_proto(&selected, out_size, kHttp11, sizeof(kHttp11) - 1, in, in_size) !=
-      OPENSSL_NPN_NEGOTIATED) {
+  if (SSL_select_next_proto(
+          &selected, out_size, reinterpret_cast<const unsigned char*>(ours.data()),
+          static_cast<unsigned>(ours.size()), in, in_size) != OPENSSL_NPN_NEGOTIATED) {
     return SSL_TLSEXT_ERR_NOACK;
   }
   *out = selected;
@@ -35,7 +35,14 @@ int SelectProtocol(SSL* /*ssl*/, const unsigned char** out, unsigned char* out_s
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Load(const Config& config) {
+TlsContext::TlsContext(const Config& config, std::string_view protocol)
+    : cert_(config.tls_cert),
+      key_(config.tls_key),
+      client_ca_(config.tls_client_ca),
+      alpn_(static_cast<char>(protocol.size()) + std::string(protocol)) {}
+
+absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Load(const Config& config,
+                                                             std::string_view protocol) {
   if (config.tls_cert.empty() && config.tls_key.empty()) {
     if (config.tls_client_ca.empty()) return nullptr;
     return absl::InvalidArgumentError("tls-client-ca needs tls-cert and tls-key");
@@ -43,8 +50,7 @@ absl::StatusOr<std::unique_ptr<TlsContext>> TlsContext::Load(const Config& confi
   if (config.tls_cert.empty() || config.tls_key.empty()) {
     return absl::InvalidArgumentError("tls-cert and tls-key are given both or neither");
   }
-  std::unique_ptr<TlsContext> tls(
-      new TlsContext(config.tls_cert, config.tls_key, config.tls_client_ca));
+  std::unique_ptr<TlsContext> tls(new TlsContext(config, protocol));
   RETURN_IF_ERROR(tls->Reload());
   return tls;
 }
@@ -61,7 +67,7 @@ absl::StatusOr<TlsContext::ContextPtr> TlsContext::Read() const {
   // that would block be repeated from a string that has grown or moved since.
   SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                           SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  SSL_CTX_set_alpn_select_cb(c, SelectProtocol, nullptr);
+  SSL_CTX_set_alpn_select_cb(c, SelectProtocol, const_cast<std::string*>(&alpn_));
   if (SSL_CTX_use_certificate_chain_file(c, cert_.c_str()) != 1)
     return FileError("the certificate", cert_);
   if (SSL_CTX_use_PrivateKey_file(c, key_.c_str(), SSL_FILETYPE_PEM) != 1)
@@ -73,7 +79,7 @@ absl::StatusOr<TlsContext::ContextPtr> TlsContext::Read() const {
   SSL_CTX_set_client_CA_list(c, SSL_load_client_CA_file(client_ca_.c_str()));
   SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   // Sessions of clients with certificates are only resumed under a context id.
-  static constexpr unsigned char kSessionContext[] = "sluice-http";
+  static constexpr unsigned char kSessionContext[] = "sluice";
   SSL_CTX_set_session_id_context(c, kSessionContext, sizeof(kSessionContext) - 1);
   return context;
 }

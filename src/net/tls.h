@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,9 +24,10 @@ using SslPtr = std::unique_ptr<SSL, SslDeleter>;
 // certificate signed by it. Thread-safe.
 class TlsContext {
  public:
-  // nullptr where the config names no certificate.
-  // Errors: InvalidArgument naming the file and OpenSSL's reason.
-  static absl::StatusOr<std::unique_ptr<TlsContext>> Load(const Config& config);
+  // nullptr where the config names no certificate. `protocol` is what ALPN offers: "http/1.1",
+  // "h2". Errors: InvalidArgument naming the file and OpenSSL's reason.
+  static absl::StatusOr<std::unique_ptr<TlsContext>> Load(const Config& config,
+                                                          std::string_view protocol);
 
   // Reads the files again, for connections to come; on error the old certificates stay.
   absl::Status Reload();
@@ -35,11 +37,11 @@ class TlsContext {
 
  private:
   using ContextPtr = std::unique_ptr<SSL_CTX, SslDeleter>;
-  TlsContext(std::string cert, std::string key, std::string client_ca)
-      : cert_(std::move(cert)), key_(std::move(key)), client_ca_(std::move(client_ca)) {}
+  TlsContext(const Config& config, std::string_view protocol);
   [[nodiscard]] absl::StatusOr<ContextPtr> Read() const;
 
   const std::string cert_, key_, client_ca_;
+  const std::string alpn_;  // the protocol, after its length
   mutable Mutex mutex_;
   ContextPtr context_ ABSL_GUARDED_BY(mutex_);
 };

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <string_view>
 
-#include "http/asio.h"
-#include "http/tls.h"
+#include "net/asio.h"
+#include "net/tls.h"
 
 namespace sluice {
 
@@ -33,6 +33,8 @@ class Transport {
   // True if the peer has closed its side, even if unread bytes stand before that in the socket.
   [[nodiscard]] bool PeerHasClosed();
 
+  // Whether ALPN has agreed on the protocol; plain: true.
+  [[nodiscard]] bool Speaks(std::string_view protocol) const;
   [[nodiscard]] bool is_tls() const { return ssl_ != nullptr; }
   [[nodiscard]] asio::ip::tcp::socket& socket() { return socket_; }
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
-#include "http/asio.h"
-#include "http/transport.h"
+#include "net/asio.h"
+#include "net/transport.h"
 
 namespace sluice {
 
@@ -69,6 +69,8 @@ class Wire {
 
   // --- Life
   asio::awaitable<bool> Handshake();  // false: no TLS connection
+  // After the handshake, whether both sides agreed on this protocol; of plain connections always.
+  [[nodiscard]] bool speaks(std::string_view protocol) const { return transport_.Speaks(protocol); }
   // Lets the client read the last answer before the socket goes: `unread` says that bytes of it may
   // still come, which would turn closing into a reset.
   asio::awaitable<void> Close(bool unread);
