@@ -42,10 +42,11 @@ struct Config {
   bool prefix_cache = true;
   // Front ends
   std::string host = "127.0.0.1";
-  int32_t http_port = 8000;         // 0: a free one, named in the ready line
-  int32_t grpc_port = 8001;         // 0: a free one; -1: no gRPC
-  int32_t admin_port = -1;          // loopback only; -1: none
-  bool admin_only_metrics = false;  // /metrics and health only on the admin port
+  int32_t http_port = 8000;             // 0: a free one, named in the ready line
+  int32_t grpc_port = 8001;             // 0: a free one; -1: no gRPC
+  std::string grpc_transport = "grpc";  // grpc | nghttp2
+  int32_t admin_port = -1;              // loopback only; -1: none
+  bool admin_only_metrics = false;      // /metrics and health only on the admin port
   int32_t io_threads = 1;
   bool io_uring = true;  // where the kernel allows it
   int32_t prepare_threads = 1;

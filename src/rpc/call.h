@@ -54,6 +54,9 @@ class Call {
   // a write in flight, when the OnWriteDone(false) that follows returns.
   virtual void OnCancel() = 0;
   virtual void OnWriteDone(bool /*ok*/) {}
+  // Where the client streams: each further request, while no write is in flight, and its end.
+  virtual void OnRequest(const grpc::ByteBuffer& /*request*/) {}
+  virtual void OnRequestsDone() {}
   // The finish is over: the context goes when this returns. Takes the lock that guards the context,
   // for another thread may still be on its way out of Finish.
   virtual void OnDone() = 0;

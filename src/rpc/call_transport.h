@@ -7,9 +7,9 @@
 namespace sluice::rpc {
 
 // Serves from its creation on. Thread-safe, but for Shutdown, which one thread calls.
-class Transport {
+class CallTransport {
  public:
-  virtual ~Transport() = default;
+  virtual ~CallTransport() = default;
   [[nodiscard]] virtual int port() const = 0;
   // Reads the certificate files again; without TLS nothing happens. On error the old ones stay.
   virtual absl::Status ReloadCertificates() = 0;

@@ -6,21 +6,22 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "rpc/call_transport.h"
 #include "rpc/certificates.h"
 #include "rpc/event_pump.h"
 #include "rpc/grpc_services.h"
-#include "rpc/transport.h"
 #include "sluice/config.h"
 
 namespace sluice::rpc {
 
-class GrpcServer final : public Transport {
+class GrpcServer final : public CallTransport {
  public:
   // Listens on config.host:config.grpc_port (0: a free one). `health` outlives the server. Errors:
   // InvalidArgument (certificate files), Unavailable (the port, with the system's reason).
-  static absl::StatusOr<std::unique_ptr<Transport>> Start(const Config& config,
-                                                          std::shared_ptr<Environment> env,
-                                                          HealthCalls* health, StageWatch* stages);
+  static absl::StatusOr<std::unique_ptr<CallTransport>> Start(const Config& config,
+                                                              std::shared_ptr<Environment> env,
+                                                              HealthCalls* health,
+                                                              StageWatch* stages);
   ~GrpcServer() override;
 
   [[nodiscard]] int port() const override { return port_; }

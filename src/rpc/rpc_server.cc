@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "rpc/call_record.h"
 #include "rpc/grpc_server.h"
+#include "rpc/h2_server.h"
 
 namespace sluice {
 namespace {
@@ -34,8 +35,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config
                            .default_deadline = absl::Seconds(config.default_deadline_s),
                            .max_calls = config.max_connections});
   std::unique_ptr<RpcServer> server(new RpcServer(service));
-  ASSIGN_OR_RETURN(server->transport_,
-                   rpc::GrpcServer::Start(config, env, &server->health_, stages));
+  const auto start =
+      config.grpc_transport == "nghttp2" ? &rpc::H2Server::Start : &rpc::GrpcServer::Start;
+  ASSIGN_OR_RETURN(server->transport_, start(config, env, &server->health_, stages));
   return server;
 }
 

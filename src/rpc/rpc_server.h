@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/stage_watch.h"
 #include "metrics/metrics.h"
+#include "rpc/call_transport.h"
 #include "rpc/health_calls.h"
-#include "rpc/transport.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
 
@@ -49,7 +49,7 @@ class RpcServer {
   explicit RpcServer(const Service* service) : health_(service) {}
 
   rpc::HealthCalls health_;
-  std::unique_ptr<rpc::Transport> transport_;
+  std::unique_ptr<rpc::CallTransport> transport_;
 };
 
 }  // namespace sluice

@@ -18,7 +18,7 @@ v1::EmbedRequest TextsRequest(int count) {
   return request;
 }
 
-TEST_F(EmbedTest, TheServiceGetsEveryFieldAndTheClientEveryVectorInOrder) {
+TEST_P(EmbedTest, TheServiceGetsEveryFieldAndTheClientEveryVectorInOrder) {
   service_.script = [](const FakeService::Call& call) {
     End end;
     end.usage.prompt_tokens = 7;
@@ -53,7 +53,7 @@ TEST_F(EmbedTest, TheServiceGetsEveryFieldAndTheClientEveryVectorInOrder) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(EmbedTest, ARefusalNamesTheFieldOfTheMessage) {
+TEST_P(EmbedTest, ARefusalNamesTheFieldOfTheMessage) {
   service_.script = [](const FakeService::Call& call) {
     call.EndWith(FieldError("input", "input 3 has 900 tokens; the model allows 512",
                             "context_length_exceeded"));
@@ -69,7 +69,7 @@ TEST_F(EmbedTest, ARefusalNamesTheFieldOfTheMessage) {
   EXPECT_EQ(std::string(field->second.data(), field->second.size()), "inputs");
 }
 
-TEST_F(EmbedTest, AnInputWithoutAKindIsRefused) {
+TEST_P(EmbedTest, AnInputWithoutAKindIsRefused) {
   StartServer();
   v1::EmbedRequest request = TextsRequest(1);
   request.add_inputs();
@@ -79,7 +79,7 @@ TEST_F(EmbedTest, AnInputWithoutAKindIsRefused) {
   EXPECT_EQ(status.error_message(), "inputs[1] has no text, tokens or pair");
 }
 
-TEST_F(EmbedTest, AClientThatLeavesCancelsTheCall) {
+TEST_P(EmbedTest, AClientThatLeavesCancelsTheCall) {
   StartServer();
   auto stub = Stub();
   grpc::ClientContext context;
@@ -95,6 +95,8 @@ TEST_F(EmbedTest, AClientThatLeavesCancelsTheCall) {
   leaver.join();
   ExpectAllStreamsClosed();
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, EmbedTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc

@@ -18,7 +18,7 @@ using ::testing::StartsWith;
 
 using GenerateTest = RpcTest;
 
-TEST_F(GenerateTest, TheAnswerCarriesEveryFactOfTheEvents) {
+TEST_P(GenerateTest, TheAnswerCarriesEveryFactOfTheEvents) {
   service_.script = [](const FakeService::Call& call) {
     TokenEvent first;
     first.content = Text("Hel");
@@ -74,7 +74,7 @@ TEST_F(GenerateTest, TheAnswerCarriesEveryFactOfTheEvents) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(GenerateTest, TheServiceGetsEveryFieldOfTheRequest) {
+TEST_P(GenerateTest, TheServiceGetsEveryFieldOfTheRequest) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   StartServer();
   v1::GenerateRequest request;
@@ -149,7 +149,7 @@ TEST_F(GenerateTest, TheServiceGetsEveryFieldOfTheRequest) {
   EXPECT_LT(got.deadline, absl::Now() + absl::Seconds(101));
 }
 
-TEST_F(GenerateTest, FieldsLeftOutStayEmptyAndThereIsNoDeadline) {
+TEST_P(GenerateTest, FieldsLeftOutStayEmptyAndThereIsNoDeadline) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   StartServer();
   v1::GenerateRequest request;
@@ -168,7 +168,7 @@ TEST_F(GenerateTest, FieldsLeftOutStayEmptyAndThereIsNoDeadline) {
   EXPECT_EQ(answer.request_id(), got.request_id);
 }
 
-TEST_F(GenerateTest, ACallWithoutDeadlineGetsTheConfiguredOne) {
+TEST_P(GenerateTest, ACallWithoutDeadlineGetsTheConfiguredOne) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   config_.default_deadline_s = 50;
   StartServer();
@@ -180,7 +180,7 @@ TEST_F(GenerateTest, ACallWithoutDeadlineGetsTheConfiguredOne) {
   EXPECT_LT(got.deadline, absl::Now() + absl::Seconds(51));
 }
 
-TEST_F(GenerateTest, ARefusalCarriesItsCodeAndWhenToComeBack) {
+TEST_P(GenerateTest, ARefusalCarriesItsCodeAndWhenToComeBack) {
   service_.script = [](const FakeService::Call& call) {
     call.EndWith(absl::ResourceExhaustedError("256 requests wait; the limit is 256"),
                  absl::Milliseconds(1500));
@@ -201,7 +201,7 @@ TEST_F(GenerateTest, ARefusalCarriesItsCodeAndWhenToComeBack) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(GenerateTest, AFieldErrorNamesTheProtoField) {
+TEST_P(GenerateTest, AFieldErrorNamesTheProtoField) {
   service_.script = [](const FakeService::Call& call) {
     call.EndWith(FieldError("top_p", "top_p is 2; it is in (0, 1]", "out_of_range"));
   };
@@ -215,7 +215,7 @@ TEST_F(GenerateTest, AFieldErrorNamesTheProtoField) {
   EXPECT_EQ(Trailing(context, "retry-after"), "(absent)");
 }
 
-TEST_F(GenerateTest, AnErrorAfterOutputIsTheStatus) {
+TEST_P(GenerateTest, AnErrorAfterOutputIsTheStatus) {
   service_.script = [](const FakeService::Call& call) {
     TokenEvent tokens;
     tokens.content = Text("half");
@@ -230,7 +230,7 @@ TEST_F(GenerateTest, AnErrorAfterOutputIsTheStatus) {
   EXPECT_EQ(status.error_message(), "the step failed");
 }
 
-TEST_F(GenerateTest, ARequestWithoutPromptIsRefusedHere) {
+TEST_P(GenerateTest, ARequestWithoutPromptIsRefusedHere) {
   StartServer();
   grpc::ClientContext context;
   v1::GenerateResponse answer;
@@ -241,7 +241,7 @@ TEST_F(GenerateTest, ARequestWithoutPromptIsRefusedHere) {
   EXPECT_EQ(metrics_->orphans.OpenStreams(), 0);
 }
 
-TEST_F(GenerateTest, HostileBytesAreInvalidArgument) {
+TEST_P(GenerateTest, HostileBytesAreInvalidArgument) {
   StartServer();
   std::string flood;  // 70,000 empty chat messages: 140 KB on the wire, 4 MB as objects; 16 MB
                       // would be half a gigabyte
@@ -279,7 +279,7 @@ TEST_F(GenerateTest, HostileBytesAreInvalidArgument) {
   EXPECT_EQ(metrics_->orphans.OpenStreams(), 0);
 }
 
-TEST_F(GenerateTest, ALongRequestIsParsedByThePreparePool) {
+TEST_P(GenerateTest, ALongRequestIsParsedByThePreparePool) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   StartServer();
   const std::string text(200'000, 'a');
@@ -298,7 +298,7 @@ TEST_F(GenerateTest, ALongRequestIsParsedByThePreparePool) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(GenerateTest, OnlySoundRequestIdsAreTaken) {
+TEST_P(GenerateTest, OnlySoundRequestIdsAreTaken) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   StartServer();
   for (const std::string& id : {std::string("has blank"), std::string(129, 'x')}) {
@@ -336,7 +336,7 @@ TEST_F(GenerateTest, OnlySoundRequestIdsAreTaken) {
   EXPECT_EQ(answer.request_id(), "from-metadata");
 }
 
-TEST_F(GenerateTest, TokenizeDetokenizeAndListModels) {
+TEST_P(GenerateTest, TokenizeDetokenizeAndListModels) {
   StartServer();
   const auto stub = Stub();
   {
@@ -419,7 +419,7 @@ TEST_F(GenerateTest, TokenizeDetokenizeAndListModels) {
             grpc::StatusCode::UNIMPLEMENTED);
 }
 
-TEST_F(GenerateTest, EveryCallIsCountedWithItsCode) {
+TEST_P(GenerateTest, EveryCallIsCountedWithItsCode) {
   service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
   StartServer();
   v1::GenerateResponse answer;
@@ -433,6 +433,8 @@ TEST_F(GenerateTest, EveryCallIsCountedWithItsCode) {
   EXPECT_THAT(page, HasSubstr("code=\"OK\""));
   EXPECT_THAT(page, HasSubstr("code=\"INVALID_ARGUMENT\""));
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, GenerateTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc

@@ -44,7 +44,7 @@ class HealthTest : public RpcTest {
   std::unique_ptr<grpc::health::v1::Health::Stub> stub_;
 };
 
-TEST_F(HealthTest, CheckSaysWhatTheServiceSaysFromTheFirstMoment) {
+TEST_P(HealthTest, CheckSaysWhatTheServiceSaysFromTheFirstMoment) {
   service_.ready = false;
   StartServer();
   EXPECT_EQ(Checked(), HealthCheckResponse::NOT_SERVING);
@@ -63,7 +63,7 @@ TEST_F(HealthTest, CheckSaysWhatTheServiceSaysFromTheFirstMoment) {
   EXPECT_EQ(Check("nothing", answer).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
-TEST_F(HealthTest, WatchFollowsEachChange) {
+TEST_P(HealthTest, WatchFollowsEachChange) {
   service_.ready = false;
   StartServer();
   grpc::ClientContext context;
@@ -83,7 +83,7 @@ TEST_F(HealthTest, WatchFollowsEachChange) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-TEST_F(HealthTest, WatchOfAnUnknownServiceSaysSoAndStaysOpen) {
+TEST_P(HealthTest, WatchOfAnUnknownServiceSaysSoAndStaysOpen) {
   StartServer();
   grpc::ClientContext context;
   const auto reader = Watch(context, "nothing");
@@ -92,7 +92,7 @@ TEST_F(HealthTest, WatchOfAnUnknownServiceSaysSoAndStaysOpen) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-TEST_F(HealthTest, ShutdownTellsTheWatchersAndIsNotHeldUpByThem) {
+TEST_P(HealthTest, ShutdownTellsTheWatchersAndIsNotHeldUpByThem) {
   StartServer();
   grpc::ClientContext context;
   const auto reader = Watch(context, "");
@@ -105,7 +105,7 @@ TEST_F(HealthTest, ShutdownTellsTheWatchersAndIsNotHeldUpByThem) {
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_F(HealthTest, MalformedHealthRequestsDoNoHarm) {
+TEST_P(HealthTest, MalformedHealthRequestsDoNoHarm) {
   StartServer();
   for (const char* method : {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}) {
     grpc::ClientContext context;
@@ -114,7 +114,7 @@ TEST_F(HealthTest, MalformedHealthRequestsDoNoHarm) {
   EXPECT_EQ(Checked(), HealthCheckResponse::SERVING);
 }
 
-TEST_F(HealthTest, ReflectionListsTheServicesAndDescribesThem) {
+TEST_P(HealthTest, ReflectionListsTheServicesAndDescribesThem) {
   StartServer();
   constexpr const char* kMethod = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
   const std::string services = RawStream(kMethod, "\x3a\x01*");  // list_services
@@ -130,6 +130,8 @@ TEST_F(HealthTest, ReflectionListsTheServicesAndDescribesThem) {
                         "grpc.health.v1.Health"),
               HasSubstr("HealthCheckRequest"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, HealthTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc

@@ -26,7 +26,7 @@ class LimitsTest : public RpcTest {
   }
 };
 
-TEST_F(LimitsTest, ASecondServerOnThePortIsRefusedWithTheReason) {
+TEST_P(LimitsTest, ASecondServerOnThePortIsRefusedWithTheReason) {
   StartServer();
   Config second = config_;
   second.grpc_port = server_->port();
@@ -38,7 +38,7 @@ TEST_F(LimitsTest, ASecondServerOnThePortIsRefusedWithTheReason) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("Address already in use"));
 }
 
-TEST_F(LimitsTest, AnAddressThatIsNotOursIsRefusedWithTheReason) {
+TEST_P(LimitsTest, AnAddressThatIsNotOursIsRefusedWithTheReason) {
   config_.host = "192.0.2.1";  // reserved for documentation (RFC 5737)
   keys_ = *ApiKeys::Load("");
   const absl::Status status =
@@ -46,7 +46,7 @@ TEST_F(LimitsTest, AnAddressThatIsNotOursIsRefusedWithTheReason) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("Cannot assign requested address"));
 }
 
-TEST_F(LimitsTest, AMessageOverTheBodyLimitIsRefused) {
+TEST_P(LimitsTest, AMessageOverTheBodyLimitIsRefused) {
   AnswerAll();
   config_.max_body_bytes = 10'000;
   StartServer();
@@ -57,7 +57,7 @@ TEST_F(LimitsTest, AMessageOverTheBodyLimitIsRefused) {
   EXPECT_EQ(service_.calls().size(), 1U);
 }
 
-TEST_F(LimitsTest, CompressedRequestsAreRefusedBeforeTheyAreUnpacked) {
+TEST_P(LimitsTest, CompressedRequestsAreRefusedBeforeTheyAreUnpacked) {
   AnswerAll();
   config_.max_body_bytes = 1 << 20;
   StartServer();
@@ -69,7 +69,7 @@ TEST_F(LimitsTest, CompressedRequestsAreRefusedBeforeTheyAreUnpacked) {
   EXPECT_TRUE(service_.calls().empty());
 }
 
-TEST_F(LimitsTest, MetadataOverTheHeaderLimitIsRefused) {
+TEST_P(LimitsTest, MetadataOverTheHeaderLimitIsRefused) {
   AnswerAll();
   config_.max_header_bytes = 4096;
   StartServer();
@@ -79,7 +79,7 @@ TEST_F(LimitsTest, MetadataOverTheHeaderLimitIsRefused) {
   EXPECT_TRUE(service_.calls().empty());
 }
 
-TEST_F(LimitsTest, MoreOpenCallsThanAllowedAreRefused) {
+TEST_P(LimitsTest, MoreOpenCallsThanAllowedAreRefused) {
   config_.max_connections = 1;
   StartServer();
   const auto stub = Stub(), other = Stub();
@@ -97,7 +97,7 @@ TEST_F(LimitsTest, MoreOpenCallsThanAllowedAreRefused) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
-TEST_F(LimitsTest, ShutdownWaitsForOpenCalls) {
+TEST_P(LimitsTest, ShutdownWaitsForOpenCalls) {
   StartServer();
   const auto stub = Stub();
   grpc::ClientContext context;
@@ -113,7 +113,7 @@ TEST_F(LimitsTest, ShutdownWaitsForOpenCalls) {
   EXPECT_EQ(service_.num_cancels(call.id), 0U);
 }
 
-TEST_F(LimitsTest, CallsLeftAtTheShutdownDeadlineAreCancelled) {
+TEST_P(LimitsTest, CallsLeftAtTheShutdownDeadlineAreCancelled) {
   StartServer();
   const auto stub = Stub();
   grpc::ClientContext context;
@@ -125,7 +125,7 @@ TEST_F(LimitsTest, CallsLeftAtTheShutdownDeadlineAreCancelled) {
   EXPECT_FALSE(reader->Finish().ok());
 }
 
-TEST_F(LimitsTest, AnEngineThatNeverSaysEndDoesNotHoldUpTheProcess) {
+TEST_P(LimitsTest, AnEngineThatNeverSaysEndDoesNotHoldUpTheProcess) {
   service_.end_on_cancel = false;
   StartServer();
   const auto stub = Stub();
@@ -143,7 +143,7 @@ TEST_F(LimitsTest, AnEngineThatNeverSaysEndDoesNotHoldUpTheProcess) {
   EXPECT_FALSE(reader->Finish().ok());
 }
 
-TEST_F(LimitsTest, WorkOfACallThatWaitsOnThePreparePoolMayOutliveTheServer) {
+TEST_P(LimitsTest, WorkOfACallThatWaitsOnThePreparePoolMayOutliveTheServer) {
   service_.hold_prepared = true;
   StartServer();
   const auto stub = Stub();
@@ -158,7 +158,7 @@ TEST_F(LimitsTest, WorkOfACallThatWaitsOnThePreparePoolMayOutliveTheServer) {
   EXPECT_EQ(metrics_->orphans.OpenStreams(), 0);
 }
 
-TEST_F(LimitsTest, FreshServersListenOnTheSamePortAgain) {
+TEST_P(LimitsTest, FreshServersListenOnTheSamePortAgain) {
   AnswerAll();
   StartServer();
   config_.grpc_port = server_->port();
@@ -167,6 +167,8 @@ TEST_F(LimitsTest, FreshServersListenOnTheSamePortAgain) {
   grpc::ClientContext context;
   EXPECT_TRUE(Call(TextRequest("hi"), context).ok());
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, LimitsTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc

@@ -6,6 +6,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -27,8 +28,10 @@ grpc::ByteBuffer Bytes(std::string_view text) {
 RpcTest::RpcTest() {
   EXPECT_TRUE(SetUpLogging("error", "text").ok());
   config_.grpc_port = 0;
-  folder_ = fmt::format("{}sluice_rpc_{}_{}", ::testing::TempDir(), getpid(),
-                        ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  config_.grpc_transport = GetParam();
+  std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::replace(name.begin(), name.end(), '/', '_');
+  folder_ = fmt::format("{}sluice_rpc_{}_{}", ::testing::TempDir(), getpid(), name);
   std::filesystem::create_directories(folder_);
 }
 

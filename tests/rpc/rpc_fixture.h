@@ -1,4 +1,5 @@
-// A server on a free port of loopback over a FakeService, and clients of it.
+// A server on a free port of loopback over a FakeService, and clients of it. Every test runs on
+// every transport.
 #pragma once
 
 #include <grpcpp/channel.h>
@@ -20,7 +21,12 @@
 
 namespace sluice::rpc {
 
-class RpcTest : public ::testing::Test {
+inline const auto kTransports = ::testing::Values("grpc", "nghttp2");
+inline std::string TransportName(const ::testing::TestParamInfo<const char*>& info) {
+  return info.param;
+}
+
+class RpcTest : public ::testing::TestWithParam<const char*> {
  protected:
   RpcTest();
   ~RpcTest() override;

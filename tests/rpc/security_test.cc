@@ -63,7 +63,7 @@ class SecurityTest : public RpcTest {
   const Issued other_ca_{"other ca", nullptr};
 };
 
-TEST_F(SecurityTest, WithKeysOnlyAGoodKeyComesInAndBringsItsTenant) {
+TEST_P(SecurityTest, WithKeysOnlyAGoodKeyComesInAndBringsItsTenant) {
   UseKeys();
   StartServer();
   for (const char* authorization :
@@ -78,7 +78,7 @@ TEST_F(SecurityTest, WithKeysOnlyAGoodKeyComesInAndBringsItsTenant) {
   EXPECT_EQ(service_.WaitForCall().request.tenant, "red");
 }
 
-TEST_F(SecurityTest, EveryMethodOfInferenceAsksForTheKeyBeforeItReadsTheMessage) {
+TEST_P(SecurityTest, EveryMethodOfInferenceAsksForTheKeyBeforeItReadsTheMessage) {
   UseKeys();
   StartServer();
   for (const char* method :
@@ -96,7 +96,7 @@ TEST_F(SecurityTest, EveryMethodOfInferenceAsksForTheKeyBeforeItReadsTheMessage)
             grpc::StatusCode::UNAUTHENTICATED);
 }
 
-TEST_F(SecurityTest, HealthAndReflectionNeedNoKey) {
+TEST_P(SecurityTest, HealthAndReflectionNeedNoKey) {
   UseKeys();
   StartServer();
   grpc::ClientContext context;
@@ -106,7 +106,7 @@ TEST_F(SecurityTest, HealthAndReflectionNeedNoKey) {
       HasSubstr("sluice.v1.Inference"));
 }
 
-TEST_F(SecurityTest, TlsServesThoseWhoTrustItsCaAndNobodyInTheClear) {
+TEST_P(SecurityTest, TlsServesThoseWhoTrustItsCaAndNobodyInTheClear) {
   const Issued server("server", &ca_);
   UseTls(server);
   StartServer();
@@ -116,7 +116,7 @@ TEST_F(SecurityTest, TlsServesThoseWhoTrustItsCaAndNobodyInTheClear) {
   EXPECT_EQ(CallWith(nullptr).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_F(SecurityTest, KeysWorkOverTls) {
+TEST_P(SecurityTest, KeysWorkOverTls) {
   UseKeys();
   const Issued server("server", &ca_);
   UseTls(server);
@@ -125,14 +125,14 @@ TEST_F(SecurityTest, KeysWorkOverTls) {
   EXPECT_TRUE(CallWith(Trust(ca_), "Bearer alpha-key").ok());
 }
 
-TEST_F(SecurityTest, AnExpiredServerCertificateIsNoticedByTheClient) {
+TEST_P(SecurityTest, AnExpiredServerCertificateIsNoticedByTheClient) {
   const Issued server("server", &ca_, -60);
   UseTls(server);
   StartServer();
   EXPECT_EQ(CallWith(Trust(ca_)).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_F(SecurityTest, MutualTlsAsksForAValidCertificateOfTheRightCa) {
+TEST_P(SecurityTest, MutualTlsAsksForAValidCertificateOfTheRightCa) {
   const Issued server("server", &ca_), client("client", &ca_), expired("client", &ca_, -60);
   const Issued stranger("client", &other_ca_);
   UseTls(server, &ca_);
@@ -147,7 +147,7 @@ TEST_F(SecurityTest, MutualTlsAsksForAValidCertificateOfTheRightCa) {
   EXPECT_EQ(service_.calls().size(), 1U);
 }
 
-TEST_F(SecurityTest, ReloadServesTheNewCertificateAndABrokenFileKeepsTheOld) {
+TEST_P(SecurityTest, ReloadServesTheNewCertificateAndABrokenFileKeepsTheOld) {
   const Issued server("server", &ca_), renewed("server", &other_ca_);
   UseTls(server);
   StartServer();
@@ -161,7 +161,7 @@ TEST_F(SecurityTest, ReloadServesTheNewCertificateAndABrokenFileKeepsTheOld) {
   EXPECT_EQ(CallWith(Trust(ca_)).error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_F(SecurityTest, ReloadedClientCaReplacesTheOld) {
+TEST_P(SecurityTest, ReloadedClientCaReplacesTheOld) {
   const Issued server("server", &ca_), client("client", &ca_), stranger("client", &other_ca_);
   UseTls(server, &ca_);
   StartServer();
@@ -171,7 +171,7 @@ TEST_F(SecurityTest, ReloadedClientCaReplacesTheOld) {
   EXPECT_FALSE(CallWith(Trust(ca_, &client)).ok());
 }
 
-TEST_F(SecurityTest, UnusableCertificateFilesAreRefusedByName) {
+TEST_P(SecurityTest, UnusableCertificateFilesAreRefusedByName) {
   const Issued server("server", &ca_), other("server", &ca_);
   UseTls(server);
   WriteFile("key.pem", other.KeyPem());
@@ -194,6 +194,8 @@ TEST_F(SecurityTest, UnusableCertificateFilesAreRefusedByName) {
   EXPECT_THAT(std::string(StartError().message()),
               HasSubstr("client-ca.pem: has no PEM certificate"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, SecurityTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc

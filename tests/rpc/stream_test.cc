@@ -35,7 +35,7 @@ class StreamTest : public RpcTest {
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
 
-TEST_F(StreamTest, EventsOfOneBatchMergeIntoOneDeltaAChoice) {
+TEST_P(StreamTest, EventsOfOneBatchMergeIntoOneDeltaAChoice) {
   service_.script = [](const FakeService::Call& call) {
     std::vector<decltype(StreamEvent::event)> events;
     events.emplace_back(Accepted{
@@ -76,7 +76,7 @@ TEST_F(StreamTest, EventsOfOneBatchMergeIntoOneDeltaAChoice) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(StreamTest, TokensArriveWhileTheAnswerIsBeingMade) {
+TEST_P(StreamTest, TokensArriveWhileTheAnswerIsBeingMade) {
   StartServer();
   grpc::ClientContext context;
   const auto reader = Open(context);
@@ -100,7 +100,7 @@ TEST_F(StreamTest, TokensArriveWhileTheAnswerIsBeingMade) {
   EXPECT_EQ(service_.num_cancels(call.id), 0U);
 }
 
-TEST_F(StreamTest, WhatCameBeforeAnErrorIsDelivered) {
+TEST_P(StreamTest, WhatCameBeforeAnErrorIsDelivered) {
   service_.script = [](const FakeService::Call& call) {
     call.Publish({Accepted{}, Tokens("half", 0)});
     call.EndWith(absl::InternalError("the step failed"));
@@ -120,7 +120,7 @@ TEST_F(StreamTest, WhatCameBeforeAnErrorIsDelivered) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(StreamTest, ARefusalHasNoEventsAndSaysWhenToComeBack) {
+TEST_P(StreamTest, ARefusalHasNoEventsAndSaysWhenToComeBack) {
   service_.script = [](const FakeService::Call& call) {
     call.EndWith(absl::UnavailableError("the server is draining"), absl::Seconds(30));
   };
@@ -133,7 +133,7 @@ TEST_F(StreamTest, ARefusalHasNoEventsAndSaysWhenToComeBack) {
   EXPECT_EQ(Trailing(context, "retry-after"), "30");
 }
 
-TEST_F(StreamTest, ACancelReachesTheServiceOnceAndTheStreamClosesWithItsEnd) {
+TEST_P(StreamTest, ACancelReachesTheServiceOnceAndTheStreamClosesWithItsEnd) {
   service_.end_on_cancel = false;
   StartServer();
   grpc::ClientContext context;
@@ -152,7 +152,7 @@ TEST_F(StreamTest, ACancelReachesTheServiceOnceAndTheStreamClosesWithItsEnd) {
   EXPECT_EQ(service_.num_cancels(call.id), 1U);
 }
 
-TEST_F(StreamTest, ACancelDuringGenerateIsNotLost) {
+TEST_P(StreamTest, ACancelDuringGenerateIsNotLost) {
   grpc::ClientContext context;
   service_.script = [&context](const FakeService::Call& /*call*/) { context.TryCancel(); };
   StartServer();
@@ -163,7 +163,7 @@ TEST_F(StreamTest, ACancelDuringGenerateIsNotLost) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(StreamTest, ACancelOfAUnaryCallReachesTheService) {
+TEST_P(StreamTest, ACancelOfAUnaryCallReachesTheService) {
   StartServer();
   grpc::ClientContext context;
   std::thread canceller([this, &context] {
@@ -178,7 +178,7 @@ TEST_F(StreamTest, ACancelOfAUnaryCallReachesTheService) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(StreamTest, AnExpiredCallIsLeftToTheEngineWhichKnowsTheTrueReason) {
+TEST_P(StreamTest, AnExpiredCallIsLeftToTheEngineWhichKnowsTheTrueReason) {
   StartServer();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
@@ -193,7 +193,7 @@ TEST_F(StreamTest, AnExpiredCallIsLeftToTheEngineWhichKnowsTheTrueReason) {
   EXPECT_EQ(service_.num_cancels(call.id), 0U);
 }
 
-TEST_F(StreamTest, AnEngineThatMissesADeadlineIsToldToCancel) {
+TEST_P(StreamTest, AnEngineThatMissesADeadlineIsToldToCancel) {
   StartServer();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
@@ -204,7 +204,7 @@ TEST_F(StreamTest, AnEngineThatMissesADeadlineIsToldToCancel) {
   ExpectAllStreamsClosed();
 }
 
-TEST_F(StreamTest, AClientThatTakesNothingIsCancelled) {
+TEST_P(StreamTest, AClientThatTakesNothingIsCancelled) {
   config_.write_timeout_s = 0.1;
   StartServer();
   grpc::ClientContext context;
@@ -219,7 +219,7 @@ TEST_F(StreamTest, AClientThatTakesNothingIsCancelled) {
   EXPECT_FALSE(reader->Finish().ok());
 }
 
-TEST_F(StreamTest, EventsForNoStreamAreDropped) {
+TEST_P(StreamTest, EventsForNoStreamAreDropped) {
   StartServer();
   grpc::ClientContext context;
   const auto reader = Open(context);
@@ -266,7 +266,7 @@ class Feeder {
   std::thread thread_;
 };
 
-TEST_F(StreamTest, ClientsThatLeaveAtAnyMomentLeaveNothingBehind) {
+TEST_P(StreamTest, ClientsThatLeaveAtAnyMomentLeaveNothingBehind) {
   StartServer();
   constexpr int kThreads = 8;
   constexpr int kCalls = 60;
@@ -303,6 +303,8 @@ TEST_F(StreamTest, ClientsThatLeaveAtAnyMomentLeaveNothingBehind) {
   EXPECT_GT(cancelled, 0U);
   EXPECT_LT(cancelled, service_.calls().size());
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, StreamTest, kTransports, TransportName);
 
 }  // namespace
 }  // namespace sluice::rpc
