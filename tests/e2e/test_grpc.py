@@ -1,11 +1,20 @@
-"""gRPC with grpcio: generated stubs, health, reflection, deadlines, cancellation, limits."""
+"""gRPC with grpcio, over each transport: generated stubs, health, reflection, deadlines, cancellation, limits."""
 
 import threading
 
 import grpc
 import pytest
+from conftest import running
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+TRANSPORTS = ["grpc", "nghttp2"]
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def server(request, tmp_path_factory):
+    with running("--grpc-transport", request.param, log_path=tmp_path_factory.mktemp("server") / "log") as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +126,9 @@ def test_health_check_and_watch(channel):
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_watch_sees_the_drain(start):
-    server = start()
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_watch_sees_the_drain(start, transport):
+    server = start("--grpc-transport", transport)
     seen = []
     with grpc.insecure_channel(server.grpc_target) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=30)
