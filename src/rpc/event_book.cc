@@ -33,17 +33,16 @@ StreamTag EventBook::Open(std::shared_ptr<EventSink> sink) {
 
 void EventBook::Publish(std::vector<StreamEvent> events) {
   if (events.empty()) return;
-  {
-    const MutexLock lock(mutex_);
-    if (closed_) return;
-    if (!queue_.empty()) {
-      std::move(events.begin(), events.end(), std::back_inserter(queue_));
-      return;
-    }
-    // A round that hangs must not have its time put off.
-    if (!in_round_) stage_->Expect(absl::Now() + patience_);
-    queue_ = std::move(events);
+  const MutexLock lock(mutex_);
+  if (closed_) return;
+  if (!queue_.empty()) {
+    std::move(events.begin(), events.end(), std::back_inserter(queue_));
+    return;
   }
+  // A round that hangs must not have its time put off.
+  if (!in_round_) stage_->Expect(absl::Now() + patience_);
+  queue_ = std::move(events);
+  // Still under the lock: with the last End delivered, the owner may let go of the book.
   Wake();
 }
 

@@ -50,7 +50,8 @@ class EventBook : public EventQueue {
   bool WaitUntilEmpty(absl::Duration timeout);
 
  protected:
-  // The queue is no longer empty. Called by whoever publishes; never twice without a Round between.
+  // The queue is no longer empty. Called by whoever publishes, under the book's lock; never twice
+  // without a Round between.
   virtual void Wake() = 0;
   // What is published from now on is dropped.
   void Close();

@@ -77,17 +77,20 @@ asio::awaitable<void> H2Connection::Serve() {
 }
 
 void H2Connection::Flush(SendBatch* batch) {
+  // One a thread: an idle connection holds none.
+  static thread_local std::string out;
   if (!ready_ || wire_.broken()) return;
   bool more = true;
   while (more && !wire_.blocked() && !wire_.broken()) {
-    out_.clear();
-    more = session_.Pull(out_, kMaxOutput);
-    wire_.Append(out_);
+    out.clear();
+    more = session_.Pull(out, kMaxOutput);
+    wire_.Append(out);
     wire_.Flush(batch);
-    if (batch != nullptr) break;
+    if (batch == nullptr) continue;
+    if (more) MarkDirty();  // for when the batch has been sent
+    break;
   }
   session_.Settle();
-  if (more && batch != nullptr) MarkDirty();  // once the batch has been sent
   if (session_.over()) wire_.Wake();
 }
 

@@ -46,7 +46,6 @@ class H2Connection final : public H2Host, public std::enable_shared_from_this<H2
   const std::string peer_;
   Wire wire_;
   bool ready_ = false;  // the handshake is over
-  std::string out_;
   H2Session session_;
 };
 

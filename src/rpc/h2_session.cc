@@ -26,8 +26,6 @@ struct H2Session::Callbacks {
   static H2Session& Self(void* self) { return *static_cast<H2Session*>(self); }
 
   static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame* frame, void* self) {
-    Self(self).in_header_block_ = true;
-    Self(self).header_block_bytes_ = 0;
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) Self(self).BeginStream(frame->hd.stream_id);
     return 0;
   }
@@ -41,6 +39,11 @@ struct H2Session::Callbacks {
     return 0;
   }
   static int OnBeginFrame(nghttp2_session*, const nghttp2_frame_hd* head, void* self) {
+    if (head->type != NGHTTP2_CONTINUATION) {
+      Self(self).in_header_block_ =
+          head->type == NGHTTP2_HEADERS && (head->flags & NGHTTP2_FLAG_END_HEADERS) == 0;
+      Self(self).header_block_bytes_ = 0;
+    }
     switch (head->type) {
       case NGHTTP2_DATA:
         if (head->length == 0 && (head->flags & NGHTTP2_FLAG_END_STREAM) == 0)
@@ -200,10 +203,6 @@ void H2Session::OnFrame(const nghttp2_frame& frame) {
   if (head.type == NGHTTP2_SETTINGS) greeted_ = true;
   if (head.type == NGHTTP2_PING && (head.flags & NGHTTP2_FLAG_ACK) == 0) OnPing();
   if (head.type != NGHTTP2_HEADERS && head.type != NGHTTP2_DATA) return;
-  if (head.type == NGHTTP2_HEADERS) {
-    in_header_block_ = false;
-    header_block_bytes_ = 0;
-  }
   H2Stream* const stream = Find(head.stream_id);
   if (stream == nullptr || terminating_) return;
   if ((head.flags & NGHTTP2_FLAG_END_STREAM) != 0) stream->half_closed_ = true;

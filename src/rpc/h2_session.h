@@ -114,10 +114,10 @@ class H2Session {
 
   bool greeted_ = false;
   bool draining_ = false, said_goodbye_ = false;
-  bool terminating_ = false;  // the last word is with nghttp2
-  bool broken_ = false;       // nghttp2 goes no further
-  size_t body_bytes_ = 0;     // of messages that are not whole
-  bool in_header_block_ = false;
+  bool terminating_ = false;       // the last word is with nghttp2
+  bool broken_ = false;            // nghttp2 goes no further
+  size_t body_bytes_ = 0;          // of messages that are not whole
+  bool in_header_block_ = false;   // CONTINUATION is to follow, or has followed
   size_t header_block_bytes_ = 0;  // fed since it began
   FrameBudget budget_;
   SteadyTime last_received_, last_busy_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/logging.h"
 #include "rpc/codec.h"
 #include "rpc/h2_session.h"
 #include "rpc/h2_wire.h"
@@ -120,6 +121,7 @@ void H2Session::OnSent(const nghttp2_frame& frame) {
 
 void H2Session::Terminate(uint32_t error, std::string_view reason) {
   if (std::exchange(terminating_, true)) return;
+  Log(LogLevel::kInfo, "grpc_client_sent_away", {{"peer", host_->peer()}, {"reason", reason}});
   const int32_t last = nghttp2_session_get_last_proc_stream_id(session_.get());
   nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, last, error,
                         reinterpret_cast<const uint8_t*>(reason.data()), reason.size());

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -15,7 +16,7 @@ namespace sluice::rpc {
 namespace {
 
 // Connections written before epoll is looked at again.
-constexpr int kWritesPerTurn = 128;
+constexpr size_t kWritesPerTurn = 128;
 constexpr std::chrono::seconds kSweepInterval{1};  // of calls
 
 std::shared_ptr<Stage> NewStage(StageWatch* stages, const char* name) {
@@ -80,7 +81,8 @@ void H2Shard::PostFlush() {
 
 void H2Shard::FlushDirty() {
   SendBatch* const batch = thread_.batch();
-  for (int i = 0; i < kWritesPerTurn && !dirty_.empty(); ++i) {
+  // What becomes dirty meanwhile has its turn after the batch.
+  for (size_t left = std::min(dirty_.size(), kWritesPerTurn); left > 0; --left) {
     H2Connection* const connection = dirty_.front();
     dirty_.pop_front();
     connection->dirty = false;
