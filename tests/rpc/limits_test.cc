@@ -134,7 +134,7 @@ TEST_P(LimitsTest, AnEngineThatNeverSaysEndDoesNotHoldUpTheProcess) {
   const auto reader = stub->GenerateStream(&context, TextRequest("hi"));
   const FakeService::Call call = service_.WaitForCall();
   // Left behind on purpose, once a transport; a static root tells the leak checker so.
-  static std::vector<EventQueue*> kept;
+  static auto& kept = *new std::vector<EventQueue*>;
   kept.push_back(call.queue);
   ASSERT_NE(call.queue, nullptr);
   const absl::Time begin = absl::Now();
