@@ -3,15 +3,20 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/bio.h>
+#include <openssl/ssl.h>
 
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "rpc/h2_limits.h"
 #include "rpc/h2_wire.h"
 #include "tests/rpc/raw_h2_client.h"
 #include "tests/rpc/rpc_fixture.h"
+#include "tests/rpc/test_certificates.h"
 
 namespace sluice::rpc {
 namespace {
@@ -280,6 +285,41 @@ TEST_P(H2Test, AShutdownSaysGoodbyeAndRefusesNewCalls) {
   EXPECT_TRUE(client.ReadToEnd());
   shutdown.join();
   EXPECT_EQ(service_.num_cancels(call.id), 0U);
+}
+
+// What a TLS client that offers `protocol` (none: "") is given: a byte, or the end.
+std::string FirstByteOverTls(int port, const std::string& protocol) {
+  using Context = std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)>;
+  const Context context(SSL_CTX_new(TLS_client_method()), &SSL_CTX_free);
+  const std::unique_ptr<BIO, decltype(&BIO_free_all)> bio(BIO_new_ssl_connect(context.get()),
+                                                          &BIO_free_all);
+  SSL* ssl = nullptr;
+  BIO_get_ssl(bio.get(), &ssl);
+  const std::string offer = static_cast<char>(protocol.size()) + protocol;
+  if (!protocol.empty()) {
+    SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(offer.data()),
+                        static_cast<unsigned>(offer.size()));
+  }
+  BIO_set_conn_hostname(bio.get(), fmt::format("127.0.0.1:{}", port).c_str());
+  if (BIO_do_connect(bio.get()) != 1) return "no connection";
+  char byte = 0;
+  return BIO_read(bio.get(), &byte, 1) == 1 ? "a byte" : "the end";
+}
+
+TEST_P(H2Test, OverTlsBothSidesMustSayHttp2) {
+  const Issued ca("test ca", nullptr);
+  const Issued server("server", &ca);
+  config_.tls_cert = WriteFile("cert.pem", server.CertificatePem());
+  config_.tls_key = WriteFile("key.pem", server.KeyPem());
+  config_.read_timeout_s = 1;
+  StartServer();
+  EXPECT_EQ(FirstByteOverTls(server_->port(), "h2"), "a byte");  // of the server's SETTINGS
+  EXPECT_EQ(FirstByteOverTls(server_->port(), "http/1.1"), "the end");
+  EXPECT_EQ(FirstByteOverTls(server_->port(), ""), "the end");
+  RawH2Client silent(server_->port()), clear(server_->port());
+  clear.Greet();
+  EXPECT_TRUE(clear.ReadToEnd());
+  EXPECT_TRUE(silent.ReadToEnd()) << "the handshake has a limit in time";
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, H2Test, ::testing::Values("nghttp2"), TransportName);
