@@ -47,6 +47,7 @@ class GenerateCall : public Call,
   // The forms. All are called under mutex_ and only while the RPC is not finished.
   virtual void Take(Accepted accepted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
   virtual void Take(TokenEvent tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): the one that takes it moves from it
   virtual void Take(VectorEvent /*vector*/) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
   // Writes what is pending; after `end_`, finishes with FinishLocked or FinishWith.
   virtual void WritePending() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;

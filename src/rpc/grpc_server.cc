@@ -112,10 +112,9 @@ GrpcServer::GrpcServer(const Config& config, const std::shared_ptr<Environment>&
       inference_(env, pump_.get()),
       health_(health) {}
 
-absl::StatusOr<std::unique_ptr<CallTransport>> GrpcServer::Start(const Config& config,
-                                                                 std::shared_ptr<Environment> env,
-                                                                 HealthCalls* health,
-                                                                 StageWatch* stages) {
+absl::StatusOr<std::unique_ptr<CallTransport>> GrpcServer::Start(
+    const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
+    StageWatch* stages) {
   std::unique_ptr<GrpcServer> server(new GrpcServer(config, env, health, stages));
   if (!config.tls_cert.empty()) {
     ASSIGN_OR_RETURN(server->certificates_, Certificates::Load(config));

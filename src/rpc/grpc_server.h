@@ -18,10 +18,9 @@ class GrpcServer final : public CallTransport {
  public:
   // Listens on config.host:config.grpc_port (0: a free one). `health` outlives the server. Errors:
   // InvalidArgument (certificate files), Unavailable (the port, with the system's reason).
-  static absl::StatusOr<std::unique_ptr<CallTransport>> Start(const Config& config,
-                                                              std::shared_ptr<Environment> env,
-                                                              HealthCalls* health,
-                                                              StageWatch* stages);
+  static absl::StatusOr<std::unique_ptr<CallTransport>> Start(
+      const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
+      StageWatch* stages);
   ~GrpcServer() override;
 
   [[nodiscard]] int port() const override { return port_; }

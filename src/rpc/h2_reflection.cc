@@ -38,7 +38,7 @@ class ReflectionCall final : public Call {
     v1::ReflectionRequest question;
     if (const absl::Status parsed = ParseMessage(request, question); !parsed.ok())
       return Finish(EncodeStatus(parsed));
-    const absl::Status encoded = context_->Encode(Answer(std::move(question)));
+    const absl::Status encoded = context_->Encode(Answer(services_, std::move(question)));
     if (!encoded.ok()) return Finish(EncodeStatus(encoded));
     writing_ = true;
     context_->StartWrite();
@@ -60,7 +60,8 @@ class ReflectionCall final : public Call {
     if (!std::exchange(finished_, true)) context_->Finish(std::move(status));
   }
 
-  v1::ReflectionResponse Answer(v1::ReflectionRequest question) const {
+  [[nodiscard]] static v1::ReflectionResponse Answer(const std::vector<std::string>& services,
+                                                     v1::ReflectionRequest question) {
     using Query = v1::ReflectionRequest::QueryCase;
     const DescriptorPool& pool = *DescriptorPool::generated_pool();
     v1::ReflectionResponse answer;
@@ -85,7 +86,7 @@ class ReflectionCall final : public Call {
         AddExtensions(question.all_extension_numbers_of_type(), answer);
         break;
       case Query::kListServices:
-        for (const std::string& name : services_)
+        for (const std::string& name : services)
           answer.mutable_services()->add_service()->set_name(name);
         break;
       case Query::QUERY_NOT_SET:

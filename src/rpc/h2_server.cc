@@ -36,16 +36,15 @@ bool WaitUntil(absl::Time deadline, Condition condition) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CallTransport>> H2Server::Start(const Config& config,
-                                                               std::shared_ptr<Environment> env,
-                                                               HealthCalls* health,
-                                                               StageWatch* stages) {
+absl::StatusOr<std::unique_ptr<CallTransport>> H2Server::Start(
+    const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
+    StageWatch* stages) {
   std::unique_ptr<H2Server> server(new H2Server);
-  RETURN_IF_ERROR(server->Listen(config, std::move(env), health, stages));
+  RETURN_IF_ERROR(server->Listen(config, env, health, stages));
   return server;
 }
 
-absl::Status H2Server::Listen(const Config& config, std::shared_ptr<Environment> env,
+absl::Status H2Server::Listen(const Config& config, const std::shared_ptr<Environment>& env,
                               HealthCalls* health, StageWatch* stages) {
   context_ = std::make_unique<H2Context>();
   context_->config = config;

@@ -18,10 +18,9 @@ namespace sluice::rpc {
 class H2Server final : public CallTransport {
  public:
   // As GrpcServer::Start.
-  static absl::StatusOr<std::unique_ptr<CallTransport>> Start(const Config& config,
-                                                              std::shared_ptr<Environment> env,
-                                                              HealthCalls* health,
-                                                              StageWatch* stages);
+  static absl::StatusOr<std::unique_ptr<CallTransport>> Start(
+      const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
+      StageWatch* stages);
   ~H2Server() override;
 
   [[nodiscard]] int port() const override { return listener_->port(); }
@@ -30,8 +29,8 @@ class H2Server final : public CallTransport {
 
  private:
   H2Server() = default;
-  absl::Status Listen(const Config& config, std::shared_ptr<Environment> env, HealthCalls* health,
-                      StageWatch* stages);
+  absl::Status Listen(const Config& config, const std::shared_ptr<Environment>& env,
+                      HealthCalls* health, StageWatch* stages);
   void AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* health);
   void Accept(int fd);
   void SayAll(H2Shard::Farewell farewell);
