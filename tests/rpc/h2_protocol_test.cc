@@ -317,7 +317,7 @@ TEST_P(H2Test, OverTlsBothSidesMustSayHttp2) {
   EXPECT_EQ(FirstByteOverTls(server_->port(), "http/1.1"), "the end");
   EXPECT_EQ(FirstByteOverTls(server_->port(), ""), "the end");
   RawH2Client silent(server_->port()), clear(server_->port());
-  clear.Greet();
+  clear.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
   EXPECT_TRUE(clear.ReadToEnd());
   EXPECT_TRUE(silent.ReadToEnd()) << "the handshake has a limit in time";
 }
