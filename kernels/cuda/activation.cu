@@ -1,10 +1,10 @@
 // Elementwise ops, and rows as Halves; see ops.h for the formulas.
 //
 // Work: a block a row, a thread every 256th column; for the soft cap a block 4096 columns of a row.
-// Bytes: 12 F a row of GateMul, 8 N of ScaleProduct and 2 F for its Halves; 6 K of ToHalves; 8 V of
-// SoftCap; 16 D of AddGated. Bound by memory for many rows, by latency for few. Accumulation: none;
-// each element is one chain of f32 operations. Sources: arXiv:1702.03118 (silu), arXiv:1606.08415
-// (gelu), arXiv:2002.05202 section 2, Abramowitz and Stegun 7.1.26 (erf).
+// Bytes: 12 F a row of GateMul, 8 N of ScaleProduct and 2 F for its Halves or F for its e4m3; 6 K
+// of ToHalves; 8 V of SoftCap; 16 D of AddGated. Bound by memory for many rows, by latency for few.
+// Accumulation: none; each element is one chain of f32 operations. Sources: arXiv:1702.03118
+// (silu), arXiv:1606.08415 (gelu), arXiv:2002.05202 section 2, Abramowitz and Stegun 7.1.26 (erf).
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.h"
@@ -49,8 +49,7 @@ SLUICE_KERNEL(kRowThreads) GateMulKernel(GateMulArgs args) {
     out[i] = y;
     top = Larger(top, Magnitude(y));
   }
-  if (args.halves.data == nullptr) return;
-  WriteHalves(args.halves, row, out, columns, BlockMax(top, warps));
+  WriteForProduct(args.halves, args.fp8, row, out, columns, top, warps);
 }
 
 SLUICE_KERNEL(kRowThreads) ToHalvesKernel(Tensor x, Halves halves) {

@@ -68,19 +68,30 @@ Halves CudaBackend::HalvesOf(const Tensor& x) {
   return halves;
 }
 
-Fp8Rows CudaBackend::Fp8Of(const Tensor& x) {
-  if (fp8_of_ == x.data && fp8_rows_ == x.rows && fp8_.columns == HalvesColumns(x.cols))
-    return fp8_;
-  const Tensor rows = Bucketed(x);
-  if (absl::Status status = ReserveFp8(rows.rows); !status.ok()) {
+Fp8Rows CudaBackend::NewFp8Of(const Tensor& out) {
+  if (absl::Status status = ReserveFp8(BucketedRows(out.rows)); !status.ok()) {
     Fail(std::move(status));
     return {};
   }
-  fp8_ = {fp8_memory_.data(), fp8_scale_.data(), HalvesColumns(x.cols)};
-  fp8_of_ = x.data;
-  fp8_rows_ = x.rows;
-  Enqueue("to_fp8", [&] { return ToFp8(rows, fp8_, stream_); });
+  fp8_ = {fp8_memory_.data(), fp8_scale_.data(), HalvesColumns(out.cols)};
+  fp8_of_ = out.data;
+  fp8_rows_ = out.rows;
+  if (halves_of_ == out.data) halves_of_ = nullptr;
   return fp8_;
+}
+
+Fp8Rows CudaBackend::Fp8Of(const Tensor& x) {
+  if (fp8_of_ == x.data && fp8_rows_ == x.rows && fp8_.columns == HalvesColumns(x.cols))
+    return fp8_;
+  const Fp8Rows fp8 = NewFp8Of(x);
+  if (fp8.data == nullptr) return fp8;
+  Enqueue("to_fp8", [&] { return ToFp8(Bucketed(x), fp8, stream_); });
+  return fp8;
+}
+
+CudaBackend::ForProduct CudaBackend::NewForProductOf(const Tensor& out) {
+  if (HalvesColumns(out.cols) <= max_fp8_columns_) return {.halves = {}, .fp8 = NewFp8Of(out)};
+  return {.halves = NewHalvesOf(out), .fp8 = {}};
 }
 
 void CudaBackend::Wrote(const Tensor& out) {
@@ -116,7 +127,8 @@ void CudaBackend::FlushHeadNorm() {
                          .group = head_norm_.group,
                          .residual = {},
                          .out = Bucketed(head_norm_.x),
-                         .halves = {}};
+                         .halves = {},
+                         .fp8 = {}};
   head_norm_.weight = nullptr;
   Enqueue("rms_norm", [&] { return cuda::RmsNorm(args, stream_); });
 }
@@ -135,13 +147,15 @@ void CudaBackend::RmsNorm(Tensor x, Vector weight, const NormParams& params, Ten
     head_norm_ = {x, weight.data, params.eps, group};  // until the rotation, or somebody else
     return;
   }
+  const ForProduct also = group == x.cols ? NewForProductOf(out) : ForProduct{};
   const RmsNormArgs args{.x = Bucketed(x),
                          .weight = weight.data,
                          .eps = params.eps,
                          .group = group,
                          .residual = residual,
                          .out = Bucketed(out),
-                         .halves = group == x.cols ? NewHalvesOf(out) : Halves{}};
+                         .halves = also.halves,
+                         .fp8 = also.fp8};
   Enqueue("rms_norm", [&] { return cuda::RmsNorm(args, stream_); });
 }
 
@@ -309,7 +323,8 @@ void CudaBackend::Attention(Tensor q, int32_t num_q_heads, const AttentionParams
 void CudaBackend::GateMul(Tensor gate_up, Activation activation, Tensor out) {
   SLUICE_CHECK(gate_up.cols == 2 * out.cols && gate_up.rows == out.rows, "{} {} {} {}",
                gate_up.cols, out.cols, gate_up.rows, out.rows);
-  const GateMulArgs args{Bucketed(gate_up), activation, Bucketed(out), NewHalvesOf(out)};
+  const auto [halves, fp8] = NewForProductOf(out);
+  const GateMulArgs args{Bucketed(gate_up), activation, Bucketed(out), halves, fp8};
   Enqueue("gate_mul", [&] { return cuda::GateMul(args, stream_); });
 }
 

@@ -215,8 +215,16 @@ class CudaBackend final : public Ops {
   Halves NewHalvesOf(const Tensor& out);
   // Halves of x: its producer's, or made now.
   Halves HalvesOf(const Tensor& x);
-  // x as e4m3, from an earlier product or made now; data is null after a failure.
+  // The same as e4m3; data is null after a failure.
+  Fp8Rows NewFp8Of(const Tensor& out);
   Fp8Rows Fp8Of(const Tensor& x);
+  // Room for what the kernel that makes `out` leaves for the product behind it: e4m3 where
+  // matrices take such inputs, else Halves. A product that wants the other makes it by itself.
+  struct ForProduct {
+    Halves halves;
+    Fp8Rows fp8;
+  };
+  ForProduct NewForProductOf(const Tensor& out);
   // The product of one part of a linear op; the rest of args is set.
   void Multiply(const DeviceMatrix& part, const Tensor& x, LinearArgs args);
   // Notes that out is overwritten.

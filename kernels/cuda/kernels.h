@@ -61,6 +61,7 @@ struct RmsNormArgs {
   Tensor residual;  // data may be null
   Tensor out;
   Halves halves;  // of out, for whole rows only; data may be null
+  Fp8Rows fp8;    // in place of halves; data may be null
 };
 cudaError_t RmsNorm(const RmsNormArgs& args, cudaStream_t stream);
 struct LayerNormArgs {
@@ -78,6 +79,7 @@ struct GateMulArgs {
   Activation activation;
   Tensor out;
   Halves halves;  // of out; data may be null
+  Fp8Rows fp8;    // in place of halves; data may be null
 };
 cudaError_t GateMul(const GateMulArgs& args, cudaStream_t stream);
 cudaError_t ToHalves(Tensor x, const Halves& halves, cudaStream_t stream);

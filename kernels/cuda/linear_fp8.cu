@@ -18,7 +18,7 @@
 // QMMA of it on sm_89 only; on sm_90 and sm_100 it converts both sides to f16 for two
 // HMMA.16816.F32: not faster than f16, and as exact. The emulator's sums are f32.
 //
-// Rounding of x: scale = max|x| / 448, to nearest, ties to even: within 2^-4 |x|, or scale 2^-10.
+// Rounding of x: rows.h; norms and GateMul round what they write by themselves.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matrix.h"
@@ -31,23 +31,15 @@ namespace {
 constexpr int kWarps = 8;
 constexpr uint32_t kThreads = kWarps * 32;
 constexpr int kStride = kPanelRows + 4;  // spreads a lane's stores over banks
-constexpr float kLargestE4m3 = 448;
 
 SLUICE_KERNEL(kRowThreads) ToFp8Kernel(Tensor x, Fp8Rows rows) {
   SLUICE_SHARED(float, warps, [kRowThreads / 32]);
   const auto row = static_cast<int32_t>(BlockIndex().x);
-  const auto thread = static_cast<int32_t>(ThreadIndex().x);
   const float* in = RowOf(x, row);
   float top = 0;
-  for (int32_t i = thread; i < x.cols; i += static_cast<int32_t>(kRowThreads))
+  for (auto i = static_cast<int32_t>(ThreadIndex().x); i < x.cols; i += kRowThreads)
     top = Larger(top, Magnitude(in[i]));
-  top = BlockMax(top, warps);
-  const bool none = !(top > 0x1p-100F);  // nothing that a scale could be made of
-  const float factor = none ? 1 : Divide(kLargestE4m3, top);
-  uint8_t* out = rows.data + int64_t{row} * rows.columns;
-  for (int32_t i = thread; i < rows.columns; i += static_cast<int32_t>(kRowThreads))
-    out[HalvesIndex(i)] = static_cast<uint8_t>(FloatToE4m3(i < x.cols ? in[i] * factor : 0.0F));
-  if (thread == 0) rows.scale[row] = none ? 1 : Divide(top, kLargestE4m3);
+  WriteFp8(rows, row, in, x.cols, BlockMax(top, warps));
 }
 
 // What a block works on: a matrix and rows [row, end) of x.

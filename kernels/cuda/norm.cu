@@ -1,9 +1,9 @@
 // RMS and layer norms; see ops.h for the formulas.
 //
 // Work: a block a row (or a group of a row); a thread takes every 256th column. Bytes: 8 D a row
-// (4 D more with a residual), 2 D more for its Halves; x is read twice and out once more, from the
-// caches. Bound by memory for many rows, by the latency of three barriers for few.
-// Accumulation: f32, a thread's columns ascending, then the order of BlockSum; it depends on D
+// (4 D more with a residual), 2 D more for its Halves or D for its e4m3; x is read twice and out
+// once more, from the caches. Bound by memory for many rows, by the latency of three barriers for
+// few. Accumulation: f32, a thread's columns ascending, then the order of BlockSum; it depends on D
 // only. Sources: arXiv:1910.07467 eq. 4, arXiv:1607.06450 eq. 4.
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
@@ -32,8 +32,7 @@ SLUICE_KERNEL(kRowThreads) RmsNormKernel(RmsNormArgs args) {
     out[i] = y;
     top = Larger(top, Magnitude(y));
   }
-  if (args.halves.data == nullptr) return;
-  WriteHalves(args.halves, row, out, args.group, BlockMax(top, warps));
+  WriteForProduct(args.halves, args.fp8, row, out, args.group, top, warps);
 }
 
 SLUICE_KERNEL(kRowThreads) LayerNormKernel(LayerNormArgs args) {

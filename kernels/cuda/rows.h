@@ -1,4 +1,5 @@
-// What kernels share that give a block to each row: sums over the block and the row as Halves.
+// What kernels share that give a block to each row: sums over the block, and the row as Halves and
+// Fp8Rows.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +59,30 @@ SLUICE_DEVICE void WriteHalves(const Halves& halves, int32_t row, const float* x
     out[HalvesIndex(i)] = FloatToHalf(i < k ? x[i] * factor : 0.0F);
   }
   if (ThreadIndex().x == 0) halves.scale[row] = Divide(1.0F, factor);
+}
+
+// The same as e4m3: scale = max|x| / 448, to nearest, ties to even: within 2^-4 |x|, or scale
+// 2^-10.
+SLUICE_DEVICE void WriteFp8(const Fp8Rows& rows, int32_t row, const float* x, int32_t k,
+                            float top) {
+  constexpr float kLargestE4m3 = 448;
+  const bool none = !(top > 0x1p-100F);  // nothing that a scale could be made of
+  const float factor = none ? 1 : Divide(kLargestE4m3, top);
+  uint8_t* out = rows.data + int64_t{row} * rows.columns;
+  for (int32_t i = static_cast<int32_t>(ThreadIndex().x); i < rows.columns; i += kRowThreads)
+    out[HalvesIndex(i)] = static_cast<uint8_t>(FloatToE4m3(i < k ? x[i] * factor : 0.0F));
+  if (ThreadIndex().x == 0) rows.scale[row] = none ? 1 : Divide(top, kLargestE4m3);
+}
+
+// Either, or none, for the product that follows. `top`: the largest magnitude that the calling
+// thread wrote.
+SLUICE_DEVICE void WriteForProduct(const Halves& halves, const Fp8Rows& fp8, int32_t row,
+                                   const float* x, int32_t k, float top, float* warps) {
+  if (fp8.data != nullptr) {
+    WriteFp8(fp8, row, x, k, BlockMax(top, warps));
+  } else if (halves.data != nullptr) {
+    WriteHalves(halves, row, x, k, BlockMax(top, warps));
+  }
 }
 
 }  // namespace sluice::cuda

@@ -271,6 +271,40 @@ TEST_P(Fp8Kernels, RowsAreRoundedToTheNearestByTheirLargest) {
   }
 }
 
+// What norms and gates leave for the product behind them is what a launch of its own would make.
+TEST_P(Fp8Kernels, NormsAndGatesRoundWhatTheyWrite) {
+  constexpr int kRows = 3;
+  const auto value = [](int r, int k) {
+    return r == 1 ? 0.0F : std::sin(static_cast<float>(k * (r + 2))) * 3;
+  };
+  for (const int cols : {33, 600}) {
+    const DeviceTensor x(kRows, cols, value), gate_up(kRows, 2 * cols, value), out(kRows, cols);
+    const DeviceTensor weight(1, cols, [](int, int k) { return static_cast<float>(k % 5) - 2; });
+    for (const bool norm : {true, false}) {
+      const DeviceFp8 fused(kRows, cols), apart(kRows, cols);
+      ASSERT_EQ(norm ? RmsNorm({.x = x.tensor(),
+                                .weight = weight.tensor().data,
+                                .eps = 1e-5F,
+                                .group = cols,
+                                .residual = {},
+                                .out = out.tensor(),
+                                .halves = {},
+                                .fp8 = fused.rows()},
+                               nullptr)
+                     : GateMul({.gate_up = gate_up.tensor(),
+                                .activation = Activation::kSilu,
+                                .out = out.tensor(),
+                                .halves = {},
+                                .fp8 = fused.rows()},
+                               nullptr),
+                cudaSuccess);
+      ASSERT_EQ(ToFp8(out.tensor(), apart.rows(), nullptr), cudaSuccess);
+      EXPECT_EQ(fused.codes.Read(), apart.codes.Read()) << cols << " columns, norm " << norm;
+      EXPECT_EQ(fused.scale.Read(), apart.scale.Read()) << cols << " columns, norm " << norm;
+    }
+  }
+}
+
 TEST_P(Fp8Kernels, ANumberThatIsNoneStaysOne) {
   constexpr int kK = 64;
   for (const float bad : {std::nanf(""), INFINITY}) {

@@ -42,8 +42,14 @@ TEST_P(RowKernels, RmsNormIsTheFormula) {
       const DeviceTensor weight(1, cols, Small);
       const DeviceHalves halves(kRows, cols);
       const Halves to = groups == 1 ? halves.halves() : Halves{};
-      ASSERT_EQ(RmsNorm({x.tensor(), weight.tensor().data, 1e-5F, group, residual.tensor(),
-                         out.tensor(), to},
+      ASSERT_EQ(RmsNorm({x.tensor(),
+                         weight.tensor().data,
+                         1e-5F,
+                         group,
+                         residual.tensor(),
+                         out.tensor(),
+                         to,
+                         {}},
                         nullptr),
                 cudaSuccess);
       const auto expected = Each(kRows, cols, [&](int r, int c) {
@@ -88,7 +94,7 @@ TEST_P(RowKernels, GatedProductsAreTheFormula) {
     const DeviceTensor gate_up(kRows, 2 * cols, Small), out(kRows, cols);
     const DeviceHalves halves(kRows, cols);
     ASSERT_EQ(
-        GateMul({gate_up.tensor(), Activation::kSilu, out.tensor(), halves.halves()}, nullptr),
+        GateMul({gate_up.tensor(), Activation::kSilu, out.tensor(), halves.halves(), {}}, nullptr),
         cudaSuccess);
     const auto expected = Each(kRows, cols, [&](int r, int c) {
       const double z = Small(r, c);
