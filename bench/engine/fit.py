@@ -124,14 +124,14 @@ def sizes_of(args) -> dict:
 OVERHEADS = ("step_s", "row_s")
 
 
-def roofline(s: dict, step: dict, bandwidth: float, peak: float) -> float:
+def roofline(s: dict, step: dict, bandwidth: float, peak: float, attention_peak: float) -> float:
     """Seconds of a step without the overheads: the three maxima of src/executor/step_time.h."""
     layers, head, weight_byte = s["layer_parameters"], s["head_parameters"], s["weight_byte"]
     products = max(layers * weight_byte / bandwidth, 2 * layers * step["tokens"] / peak)
     if step["outputs"] > 0:
         products += max(head * weight_byte / bandwidth, 2 * head * step["outputs"] / peak)
     kv = (step["context_tokens"] + step["tokens"]) * s["kv_token_bytes"] / bandwidth
-    return products + max(kv, step["attended"] * s["attended_flops"] / peak)
+    return products + max(kv, step["attended"] * s["attended_flops"] / attention_peak)
 
 
 def counts(step: dict) -> tuple[float, float]:
@@ -152,10 +152,10 @@ def solve(a: list[list[float]], b: list[float]) -> list[float]:
     return x
 
 
-def overheads_of(s: dict, steps: list[dict], bandwidth: float, peak: float) -> tuple[float, dict]:
+def overheads_of(s: dict, steps: list[dict], *rates: float) -> tuple[float, dict]:
     """The overheads, none negative, that leave the least squares of errors. Steps count alike, however long they took: weights
     made of measured times would count the slow ones less, and the sum of all times would come out too small."""
-    rest = [step["seconds"] - roofline(s, step, bandwidth, peak) for step in steps]
+    rest = [step["seconds"] - roofline(s, step, *rates) for step in steps]
     columns = [counts(step) for step in steps]
     gram = [[sum(c[i] * c[j] for c in columns) for j in range(2)] for i in range(2)]
     right = [sum(c[i] * r for c, r in zip(columns, rest)) for i in range(2)]
@@ -169,27 +169,41 @@ def overheads_of(s: dict, steps: list[dict], bandwidth: float, peak: float) -> t
     return best
 
 
+def descend(error, start: tuple[float, ...]) -> tuple[float, list[float]]:
+    """The least error near `start`, by steps of a factor in one number at a time, which shrink as nothing gets better."""
+    at, factor = list(start), 2.0
+    best = error(at)
+    while factor > 1.005:
+        tries = [at[:i] + [at[i] * by] + at[i + 1 :] for i in range(len(at)) for by in (factor, 1 / factor)]
+        found, where = min((error(x), x) for x in tries)
+        if found < best:
+            best, at = found, where
+        else:
+            factor = math.sqrt(factor)
+    return best, at
+
+
 def fit(s: dict, steps: list[dict]) -> dict:
-    """Bandwidth and peak by search, first wide, then near the best; with each pair the overheads that fit best."""
-    low, high, points = (1e9, 1e10), (2e11, 5e12), 12
-    for _ in range(4):
-        grids = [[math.exp(math.log(a) + (math.log(b) - math.log(a)) * i / (points - 1)) for i in range(points)] for a, b in zip(low, high)]
-        best = min(((*overheads_of(s, steps, *pair), pair) for pair in itertools.product(*grids)), key=lambda found: found[0])
-        pair, ratios = best[2], [grid[1] / grid[0] for grid in grids]
-        low, high = [v / r for v, r in zip(pair, ratios)], [v * r for v, r in zip(pair, ratios)]
-    device = {"bandwidth": pair[0], "peak": pair[1], **dict.fromkeys(OVERHEADS, 0.0), **best[1]}
+    """Bandwidth and the peaks of products and of attention, with the overheads that fit each best. The errors have several
+    valleys, so the search sets out from several places."""
+    starts = itertools.product((1e10, 1e11), (1e11, 1e12), (3e10, 3e11))
+    _, rates = min(descend(lambda x: overheads_of(s, steps, *x)[0], start) for start in starts)
+    overheads = overheads_of(s, steps, *rates)[1]
+    device = {"bandwidth": rates[0], "peak": rates[1], "attention_peak": rates[2], **dict.fromkeys(OVERHEADS, 0.0), **overheads}
     errors = []
     for step in steps:
-        predicted = roofline(s, step, *pair) + sum(device[name] * count for name, count in zip(OVERHEADS, counts(step)))
+        predicted = roofline(s, step, *rates) + sum(device[name] * count for name, count in zip(OVERHEADS, counts(step)))
         errors.append(abs(predicted / step["seconds"] - 1))
     return device | {"steps": len(steps), "median_relative_error_of_steps": statistics.median(errors)}
 
 
 def device_file(device: dict, path: pathlib.Path) -> None:
+    top = max(device["peak"], device["attention_peak"])
     path.write_text(
         "# Fitted by bench/engine/fit.py; what else is in it is in its results.\n"
         f'name = "fitted"\nmemory-bytes = 8_000_000_000\nbandwidth-bytes-per-s = {device["bandwidth"]:.4g}\nbandwidth-efficiency = 1\n'
-        f'flops-per-s = {device["peak"]:.4g}\nflops-efficiency = 1\nstep-s = {device["step_s"]:.4g}\nlayer-s = 0\n'
+        f'flops-per-s = {top:.4g}\nflops-efficiency = {device["peak"] / top:.4g}\n'
+        f'attention-efficiency = {device["attention_peak"] / top:.4g}\nstep-s = {device["step_s"]:.4g}\nlayer-s = 0\n'
         f'token-s = 0\nrow-s = {device["row_s"]:.4g}\nmax-steps-in-flight = 1\n'
     )
 

@@ -109,6 +109,7 @@ absl::StatusOr<DeviceSpec> LoadDevice(const std::string& name) {
                               {"flops-per-s", &d.flops_per_s, 1e6, kMaxRate},
                               {"fp8-flops-per-s", &d.fp8_flops_per_s, 1e6, kMaxRate, false},
                               {"flops-efficiency", &d.flops_efficiency, 0.001, 1},
+                              {"attention-efficiency", &d.attention_efficiency, 0.001, 1, false},
                               {"step-s", &d.step_s, 0, kMaxSeconds},
                               {"layer-s", &d.layer_s, 0, kMaxSeconds},
                               {"token-s", &d.token_s, 0, kMaxSeconds},

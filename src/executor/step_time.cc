@@ -40,7 +40,9 @@ StepTimeModel StepTimeModel::Of(const DeviceSpec& device, const ModelShape& shap
   const double bandwidth = device.bandwidth_bytes_per_s * device.bandwidth_efficiency;
   const bool fp8 = shape.fp8_products && device.fp8_flops_per_s > 0;
   const double peak = (fp8 ? device.fp8_flops_per_s : device.flops_per_s) * device.flops_efficiency;
-  const double attention_peak = device.flops_per_s * device.flops_efficiency;
+  const double attention_peak =
+      device.flops_per_s *
+      (device.attention_efficiency > 0 ? device.attention_efficiency : device.flops_efficiency);
   const double byte = shape.weight_bytes_per_parameter / bandwidth;
   StepTimeModel m;
   m.step_s = device.step_s + c.num_layers * device.layer_s;

@@ -26,6 +26,7 @@ struct DeviceSpec {
   int64_t memory_bytes = 0;
   double bandwidth_bytes_per_s = 0, bandwidth_efficiency = 1;
   double flops_per_s = 0, fp8_flops_per_s = 0, flops_efficiency = 1;  // fp8 0: as the others
+  double attention_efficiency = 0;  // of flops_per_s, in attention; 0: as flops_efficiency
   double step_s = 0;   // of every step: what the host and the launch of a graph leave uncovered
   double layer_s = 0;  // of every layer: its kernels' launches, tails and barriers
   double token_s = 0;  // of every new token

@@ -137,5 +137,14 @@ TEST(StepTime, OneTokenReadsItsExpertsAndManyTokensAll) {
   EXPECT_NEAR(absl::ToDoubleSeconds(many), 2 * 2 * 1760 / 1000.0 + 32, 1e-6);
 }
 
+TEST(StepTime, AttentionMayReachLessOfThePeak) {
+  DeviceSpec device = Slow();
+  const StepTimeModel as_products = StepTimeModel::Of(device, Small());
+  device.attention_efficiency = 0.05;  // a fifth of the products'
+  const StepTimeModel slower = StepTimeModel::Of(device, Small());
+  EXPECT_DOUBLE_EQ(slower.attended_s, 5 * as_products.attended_s);
+  EXPECT_EQ(slower.token_products_s, as_products.token_products_s);
+}
+
 }  // namespace
 }  // namespace sluice
