@@ -126,6 +126,16 @@ def process_cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_by_thread_s(pid: int) -> dict[str, float]:
+    """By the threads' names: those of one name together."""
+    seconds: dict[str, float] = {}
+    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        name, fields = stat.read_text().split("(", 1)[1].rsplit(")", 1)
+        fields = fields.split()
+        seconds[name] = seconds.get(name, 0) + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 def process_rss_bytes(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -300,7 +310,7 @@ class Run:
         ]  # fmt: skip
         with started(server, self.folder / f"{self.name}-server.log", self.scenario.cores) as (pid, url, grpc_port):
             facts = {"rss_before_bytes": process_rss_bytes(pid), "files_before": num_files(pid)}
-            before, cpu_before = metrics(url, self.tls), process_cpu_s(pid)
+            before, cpu_before, threads_before = metrics(url, self.tls), process_cpu_s(pid), cpu_by_thread_s(pid)
             flags = [*self.load_flags(), "--url", url, "--check-script", "--server-pid", str(pid)]
             if self.scenario.grpc:
                 flags += ["--grpc-port", str(grpc_port)]
@@ -311,6 +321,8 @@ class Run:
                 self.check("long prompts were answered", bool(long.seconds), answered=len(long.seconds))
             facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes() if memory.bytes else 0}
             cpu_after, after = process_cpu_s(pid), wait_idle(url, self.tls)
+            threads = {name: s - threads_before.get(name, 0) for name, s in cpu_by_thread_s(pid).items()}
+            facts["thread_us_per_token"] = {name: s * 1e6 / max(1, result["tokens"]["whole_run"]) for name, s in threads.items() if s > 0}
             idle, busy = (after[name] - before.get(name, 0) for name in DEVICE_SECONDS)
             facts |= {"rss_after_bytes": process_rss_bytes(pid), "files_after": num_files(pid), "device_idle": idle / (idle + busy)}
             self.check_run(result, before, after, cpu_after - cpu_before, facts)
@@ -397,6 +409,8 @@ def closing_line(out: dict) -> str:
         f"ITL p50 {latency['itl']['p50']:.2f} ms, p99 {latency['itl']['p99']:.2f} ms",
         f"{load['tokens']['chunks_per_token']:.3f} chunks per token", f"{cpu['server_us_per_token']:.2f} us of server CPU per token",
     ]  # fmt: skip
+    threads = sorted(out["server"]["thread_us_per_token"].items(), key=lambda thread: -thread[1])
+    parts[-1] += " (" + ", ".join(f"{name} {us:.2f}" for name, us in threads if us > 0.05) + ")"
     parts.append(f"device idle {out['server']['device_idle']:.1%}")
     if out["scenario"] == "overload-3x":
         capacity = 32 / (20 * STEP_S)

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/thread_name.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -32,7 +34,12 @@ ThreadPool::ThreadPool(int32_t num_threads, int64_t scratch_bytes)
     workers_.push_back(
         {i, reinterpret_cast<char*>((address + 63) & ~uintptr_t{63}), scratch_bytes});
   }
-  for (int32_t i = 1; i < num_threads_; ++i) threads_.emplace_back([this, i] { Work(i); });
+  for (int32_t i = 1; i < num_threads_; ++i) {
+    threads_.emplace_back([this, i] {
+      NameThread("kernel");
+      Work(i);
+    });
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -12,6 +12,7 @@
 #include "base/logging.h"
 #include "base/retry_after.h"
 #include "base/status_macros.h"
+#include "base/thread_name.h"
 
 namespace sluice {
 namespace {
@@ -43,7 +44,10 @@ Engine::Engine(EngineOptions options, std::unique_ptr<Executor> executor,
       must_advance_by_(absl::InfiniteFuture()),
       scheduler_(options_.scheduler) {
   metrics_.SetCacheConfig(options_.scheduler.kv_block_tokens, options_.scheduler.num_kv_blocks);
-  thread_ = std::thread([this] { Run(); });
+  thread_ = std::thread([this] {
+    NameThread("engine");
+    Run();
+  });
 }
 
 Engine::~Engine() {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "base/thread_name.h"
 
 namespace sluice {
 namespace {
@@ -33,6 +34,7 @@ IoThread::~IoThread() = default;
 void IoThread::Start() {
   SweepAgain();
   thread_ = std::thread([this] {
+    NameThread("io");
     // Signals are the main thread's; SIGPIPE must not end the process when OpenSSL writes to a
     // closed socket.
     sigset_t all;

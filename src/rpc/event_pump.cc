@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace sluice::rpc {
 namespace {
 
@@ -35,6 +37,7 @@ void EventPump::Wake() {
 }
 
 void EventPump::Run() {
+  NameThread("grpc-events");
   auto next_sweep = std::chrono::steady_clock::now() + kSweepInterval;
   for (;;) {
     bool stop = false;

@@ -7,6 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/thread_name.h"
 
 namespace sluice {
 
@@ -15,7 +16,10 @@ PreparePool::PreparePool(int num_threads, size_t max_queued, StageWatch* watch,
     : max_queued_(max_queued), patience_(patience) {
   for (int i = 0; i < num_threads; i++) {
     auto stage = watch == nullptr ? std::make_shared<Stage>("") : watch->Add("prepare");
-    threads_.emplace_back([this, stage] { Run(stage.get()); });
+    threads_.emplace_back([this, stage] {
+      NameThread("prepare");
+      Run(stage.get());
+    });
   }
 }
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import pathlib
 import re
 import signal
 import subprocess
@@ -87,6 +88,11 @@ def test_metrics_and_health_answer_while_the_engine_is_wedged(start):
     assert b"sluice_ready" in get(server, "/metrics")[1]
     server.process.kill()
     thread.join()
+
+
+def test_threads_have_names(server):
+    names = {task.read_text().strip() for task in pathlib.Path(f"/proc/{server.process.pid}/task").glob("*/comm")}
+    assert {"io", "engine", "prepare", "grpc-events"} <= names
 
 
 def test_sigterm_drains(start):
