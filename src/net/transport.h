@@ -27,6 +27,7 @@ class Transport {
   IoResult Handshake();  // kDone at once for plain
   IoResult Read(char* data, size_t size);
   IoResult Write(std::string_view data);
+  void ReleaseBuffers();  // TLS: until something is read or written
   // Says goodbye to the peer's reader (TLS: close_notify); reading goes on.
   void ShutdownWrite();
   void Close();

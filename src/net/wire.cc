@@ -63,9 +63,10 @@ bool Wire::PumpInput() {
     input_.append(buffer.data(), result.bytes);
     if (result.state == IoState::kDone) {
       any = true;
-      continue;
-    }
-    if (result.state == IoState::kClosed) {
+      // A socket that gave less than there was room for has no more; what comes wakes us.
+      if (transport_.is_tls() || result.bytes == buffer.size()) continue;
+      Arm(IoState::kWantRead);
+    } else if (result.state == IoState::kClosed) {
       PeerGone();
     } else {
       Arm(result.state);
@@ -109,6 +110,7 @@ void Wire::Sent(int result) {
 }
 
 void Wire::ReleaseMemory() {
+  transport_.ReleaseBuffers();
   if (input_.empty()) input_ = std::string();
   if (output_.empty()) output_ = std::string();
 }
@@ -182,7 +184,8 @@ asio::awaitable<bool> Wire::Handshake() {
 }
 
 asio::awaitable<void> Wire::Close(bool unread) {
-  if (!broken_) transport_.ShutdownWrite();
+  // Closing says the same to who reads to the end of a plain connection.
+  if (!broken_ && (unread || transport_.is_tls())) transport_.ShutdownWrite();
   if (unread) SetReadDeadline(std::chrono::steady_clock::now() + kLinger);
   while (unread && !closed_ && !timed_out_) {
     input_.clear();
