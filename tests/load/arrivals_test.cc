@@ -1,6 +1,7 @@
 #include "bench/serve/arrivals.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -96,7 +97,7 @@ TEST(Arrivals, NonsenseIsRefused) {
 class TraceFile : public testing::Test {
  protected:
   absl::StatusOr<std::vector<TraceArrival>> Read(const std::string& text) {
-    const std::string path = testing::TempDir() + "/sluice_trace_test.jsonl";
+    const std::string path = testing::TempDir() + "trace-" + std::to_string(getpid()) + ".jsonl";
     std::ofstream(path) << text;
     auto trace = ReadTrace(path);
     std::remove(path.c_str());

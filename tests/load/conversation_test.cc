@@ -1,6 +1,7 @@
 #include "bench/serve/conversation.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -78,7 +79,7 @@ TEST(PromptSource, ATracesLengthsWin) {
 class PromptFile : public testing::Test {
  protected:
   absl::StatusOr<PromptSource> Source(PromptOptions options, const std::string& text) {
-    options.file = testing::TempDir() + "/sluice_prompt_test";
+    options.file = testing::TempDir() + "prompts-" + std::to_string(getpid());
     std::ofstream(options.file) << text;
     auto source = PromptSource::Create(options);
     std::remove(options.file.c_str());
