@@ -140,16 +140,11 @@ def process_rss_bytes(pid: int) -> int:
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class MemoryWatch:
-    """The resident memory of a process, each second."""
+class Beside:
+    """A thread that runs beside a `with` block, until the block ends."""
 
-    def __init__(self, pid: int):
-        self.pid, self.bytes, self.stop = pid, [], threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-
-    def watch(self):
-        while not self.stop.wait(1):
-            self.bytes.append(process_rss_bytes(self.pid))
+    def __init__(self):
+        self.stop, self.thread = threading.Event(), threading.Thread(target=self.run)
 
     def __enter__(self):
         self.thread.start()
@@ -159,22 +154,34 @@ class MemoryWatch:
         self.stop.set()
         self.thread.join()
 
+
+class MemoryWatch(Beside):
+    """The resident memory of a process, each second."""
+
+    def __init__(self, pid: int):
+        super().__init__()
+        self.pid, self.bytes = pid, []
+
+    def run(self):
+        while not self.stop.wait(1):
+            self.bytes.append(process_rss_bytes(self.pid))
+
     def growth_bytes(self) -> int:
         """From the second fifth of the time, when everything has been used once, to the last."""
         fifth = max(1, len(self.bytes) // 5)
         return round(statistics.median(self.bytes[-fifth:]) - statistics.median(self.bytes[fifth : 2 * fifth]))
 
 
-class LongPrompts:
+class LongPrompts(Beside):
     """Prompts of 100,000 tokens, each another, one after the other, an answer of one token each."""
 
     WORDS = "time people way water day word other about many then these some would make like into look two more".split()
 
     def __init__(self, url: str):
-        self.url, self.seconds, self.stop = url, [], threading.Event()
-        self.thread = threading.Thread(target=self.send)
+        super().__init__()
+        self.url, self.seconds = url, []
 
-    def send(self):
+    def run(self):
         draw = random.Random(1)
         while not self.stop.is_set():
             prompt = " ".join(draw.choices(self.WORDS, k=100_000))
@@ -183,14 +190,6 @@ class LongPrompts:
             request = urllib.request.Request(f"{self.url}/v1/completions", body, {"Content-Type": "application/json"})
             assert json.load(urllib.request.urlopen(request, timeout=60))["usage"]["prompt_tokens"] >= 99_000
             self.seconds.append(time.monotonic() - begin)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
 
 
 def num_files(pid: int) -> int:
