@@ -65,8 +65,7 @@ IoResult Transport::Write(std::string_view data) {
         Retry([&] { return ::send(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL); }),
         IoState::kWantWrite);
   }
-  // While an answer goes out its buffers stay: to make them anew for each chunk costs a tenth of
-  // it.
+  // While an answer goes out its buffers stay: OpenSSL would make them anew for each chunk.
   SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
   // SIGPIPE is blocked on I/O threads, since OpenSSL writes without MSG_NOSIGNAL.
   ERR_clear_error();
