@@ -15,6 +15,7 @@ MAY_REVEAL = (
     "src/http/embed_response.cc",
     "src/http/openai_response.cc",
     "src/rpc/codec.",
+    "src/rpc/kserve_codec.",
     "src/apps/chat.cc",
 )
 

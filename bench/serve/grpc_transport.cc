@@ -11,7 +11,6 @@
 
 #include "base/status_macros.h"
 #include "bench/serve/text.h"
-#include "sluice/v1/inference.pb.h"
 
 namespace sluice::load {
 namespace {
@@ -24,7 +23,6 @@ constexpr int kMaxReadsAtOnce = 8;
 // So large that the harness never holds a server up.
 constexpr int32_t kStreamWindow = 4 << 20;
 constexpr int32_t kConnectionWindow = 256 << 20;
-constexpr std::string_view kPath = "/sluice.v1.Inference/GenerateStream";
 
 struct SessionFree {
   void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
@@ -83,7 +81,6 @@ class GrpcTransport::Connection final : public Pollable {
   void Flush(int64_t now_ns);
   void ReadSome(int64_t now_ns);
   void TakeMessages(Call& call);
-  void TakeEvent(Exchange& exchange, std::string_view message);
 
   GrpcTransport& owner_;
   Socket socket_;
@@ -92,7 +89,6 @@ class GrpcTransport::Connection final : public Pollable {
   std::string out_;
   size_t out_at_ = 0;
   int64_t now_ns_ = 0;  // for callbacks
-  v1::GenerateEvent event_;
 };
 
 absl::Status GrpcTransport::Connection::Open() {
@@ -143,7 +139,7 @@ void GrpcTransport::Connection::Send(Call& call, int64_t now_ns) {
   const Endpoint& endpoint = owner_.endpoint_;
   std::vector<nghttp2_nv> headers = {Header(":method", "POST"),
                                      Header(":scheme", endpoint.tls == nullptr ? "http" : "https"),
-                                     Header(":path", kPath),
+                                     Header(":path", owner_.dialect_->path()),
                                      Header(":authority", endpoint.host_port),
                                      Header("content-type", "application/grpc"),
                                      Header("te", "trailers"),
@@ -250,29 +246,10 @@ void GrpcTransport::Connection::TakeMessages(Call& call) {
       break;
     }
     if (rest.size() < kPrefix + size) break;
-    TakeEvent(*call.exchange, rest.substr(kPrefix, size));
+    owner_.dialect_->Take(rest.substr(kPrefix, size), *call.exchange, now_ns_, owner_.events_);
     rest.remove_prefix(kPrefix + size);
   }
   call.in.erase(0, call.in.size() - rest.size());
-}
-
-void GrpcTransport::Connection::TakeEvent(Exchange& exchange, std::string_view message) {
-  if (!event_.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-    exchange.error = "malformed_event";
-    return;
-  }
-  if (event_.has_delta()) {
-    const v1::Delta& delta = event_.delta();
-    if (!delta.content().empty()) owner_.events_.OnText(exchange, delta.content(), now_ns_);
-    if (delta.finish_reason() != v1::FINISH_REASON_UNSPECIFIED)
-      exchange.finish_reason = v1::FinishReason_Name(delta.finish_reason());
-  } else if (event_.has_end()) {
-    const v1::Usage& usage = event_.end().usage();
-    exchange.prompt_tokens = usage.prompt_tokens();
-    exchange.output_tokens = usage.output_tokens();
-    exchange.cached_tokens = usage.cached_tokens();
-    exchange.saw_done = true;
-  }
 }
 
 int GrpcTransport::Connection::OnStreamClose(nghttp2_session* session, int32_t stream,
@@ -317,10 +294,11 @@ void GrpcTransport::Connection::Fail(std::string_view kind, std::string_view mes
 }
 
 GrpcTransport::GrpcTransport(const LoadOptions& options, const Endpoint& endpoint, int epoll,
-                             ExchangeEvents& events)
+                             GrpcDialect* dialect, ExchangeEvents& events)
     : options_(options),
       endpoint_(endpoint),
       epoll_(epoll),
+      dialect_(dialect),
       events_(events),
       authorization_(options.api_key.empty() ? "" : "Bearer " + options.api_key),
       connections_(static_cast<size_t>(options.grpc_connections)),

@@ -1,4 +1,4 @@
-// Exchanges as calls of sluice.v1.Inference/GenerateStream, many over few HTTP/2 connections.
+// Exchanges as calls over gRPC, many over few HTTP/2 connections.
 // libnghttp2 underneath: grpc++ costs its client more CPU a message than the server needs.
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bench/serve/grpc_dialect.h"
 #include "bench/serve/options.h"
 #include "bench/serve/socket.h"
 #include "bench/serve/transport.h"
@@ -17,9 +18,9 @@ namespace sluice::load {
 class GrpcTransport final : public Transport {
  public:
   // As HttpTransport's. options.grpc_connections are opened as they are needed; at most
-  // options.max_connections calls run at once.
+  // options.max_connections calls run at once. `dialect` outlives this.
   GrpcTransport(const LoadOptions& options, const Endpoint& endpoint, int epoll,
-                ExchangeEvents& events);
+                GrpcDialect* dialect, ExchangeEvents& events);
   ~GrpcTransport() override;
 
   [[nodiscard]] bool HasRoom() const override;
@@ -42,6 +43,7 @@ class GrpcTransport final : public Transport {
   const LoadOptions& options_;
   const Endpoint& endpoint_;
   const int epoll_;
+  GrpcDialect* const dialect_;
   ExchangeEvents& events_;
   const std::string authorization_;
   int64_t num_opened_ = 0, next_call_ = 0;

@@ -7,7 +7,8 @@ namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr size_t kMaxBins = 100'000;  // a day has 86,400 seconds
-constexpr size_t kMaxErrorKinds = 200;
+constexpr size_t kMaxKinds = 200;
+constexpr size_t kMaxReasonBytes = 40;
 
 }  // namespace
 
@@ -90,7 +91,7 @@ void Measurement::End(Exchange& exchange, int64_t now_ns) {
     record.tpot_ns = (exchange.last_ns - exchange.first_ns) / (tokens - 1);
   record.good = IsGood(record);
   if (records.size() < kMaxRecords) records.push_back(record);
-  if (!ok && (errors.size() < kMaxErrorKinds || errors.contains(exchange.error))) {
+  if (!ok && (errors.size() < kMaxKinds || errors.contains(exchange.error))) {
     ErrorCount& count = errors[exchange.error];
     if (count.count++ == 0) count.example = exchange.message;
     count.after.Record(record.e2e_ns);
@@ -103,6 +104,9 @@ void Measurement::End(Exchange& exchange, int64_t now_ns) {
     return;
   }
   ++completed;
+  const std::string reason = exchange.finish_reason.substr(0, kMaxReasonBytes);
+  if (!reason.empty() && (finish_reasons.size() < kMaxKinds || finish_reasons.contains(reason)))
+    ++finish_reasons[reason];
   good += record.good ? 1 : 0;
   prompt_tokens += record.prompt_tokens;
   output_tokens += tokens;

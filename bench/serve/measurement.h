@@ -73,6 +73,7 @@ class Measurement {
   int64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0, chunks = 0;
   int64_t untold_usage =
       0;  // completed requests whose answer had no usage; a chunk is a token then
+  std::map<std::string, int64_t> finish_reasons;  // of completed ones, where they were told
   // Of the whole run.
   int64_t all_started = 0, all_ended = 0, all_chunks = 0, all_tokens = 0, wire_bytes = 0,
           wire_data_lines = 0;

@@ -14,12 +14,14 @@ namespace sluice::load {
 
 struct LoadOptions {
   std::string url = "http://127.0.0.1:8000";
-  std::string protocol = "openai";  // openai, grpc
+  std::string protocol = "openai";  // openai, grpc, kserve
   std::string endpoint = "chat";    // openai: chat, completions
+  bool stream = true;               // kserve: answers as they are made
   std::string model;                // "": the first that the server lists
   TlsOptions tls;
   std::string api_key;     // "": none
-  std::string extra_body;  // a JSON object whose fields are added to each request
+  std::string extra_body;  // a JSON object whose fields are added to each request (kserve: its
+                           // sampling_parameters)
 
   int64_t concurrency = 0;  // above 0: closed loop of so many users
   double think_seconds = 0;

@@ -7,27 +7,12 @@
 #include <iterator>
 #include <string_view>
 
-#include "sluice/v1/inference.pb.h"
-
 namespace sluice::load {
 namespace {
 
 namespace json = boost::json;
 
 std::string Quoted(std::string_view text) { return json::serialize(json::string(text)); }
-
-// `,"name":value` for each field of the object in `text`.
-absl::StatusOr<std::string> ExtraFields(const std::string& text) {
-  if (text.empty()) return std::string();
-  json::error_code error;
-  const json::value value = json::parse(text, error);
-  if (error || !value.is_object())
-    return absl::InvalidArgumentError(fmt::format("extra-body is no JSON object: {}", text));
-  std::string fields;
-  for (const auto& field : value.get_object())
-    fields += "," + Quoted(field.key()) + ":" + json::serialize(field.value());
-  return fields;
-}
 
 std::string Messages(const Conversation& conversation) {
   std::string list = "[";
@@ -39,6 +24,18 @@ std::string Messages(const Conversation& conversation) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> ExtraFields(const std::string& text) {
+  if (text.empty()) return std::string();
+  json::error_code error;
+  const json::value value = json::parse(text, error);
+  if (error || !value.is_object())
+    return absl::InvalidArgumentError(fmt::format("extra-body is no JSON object: {}", text));
+  std::string fields;
+  for (const auto& field : value.get_object())
+    fields += "," + Quoted(field.key()) + ":" + json::serialize(field.value());
+  return fields;
+}
 
 absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const std::string& model) {
   auto extra = ExtraFields(options.extra_body);
@@ -58,24 +55,6 @@ absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const s
     body += chat ? "\"messages\":" + Messages(exchange.conversation)
                  : "\"prompt\":" + Quoted(PlainText(exchange.conversation));
     return body + "}";
-  };
-}
-
-RequestEncoder GrpcEncoder(const LoadOptions& options, const std::string& model) {
-  v1::GenerateRequest fixed;
-  fixed.set_model(model);
-  fixed.mutable_sampling()->set_temperature(options.temperature);
-  fixed.mutable_sampling()->set_ignore_eos(options.ignore_eos);
-  return [fixed, seeded = options.seed_each](const Exchange& exchange) {
-    v1::GenerateRequest request = fixed;
-    if (seeded) request.mutable_sampling()->set_seed(exchange.seed);
-    request.mutable_sampling()->set_max_tokens(exchange.conversation.max_tokens);
-    for (const Message& message : exchange.conversation.messages) {
-      v1::ChatMessage* one = request.mutable_chat()->add_messages();
-      one->set_role(message.role);
-      one->set_content(message.content);
-    }
-    return request.SerializeAsString();
   };
 }
 

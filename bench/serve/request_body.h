@@ -16,7 +16,8 @@ using RequestEncoder = std::function<std::string(const Exchange&)>;
 // options are copied. Errors: InvalidArgument if extra_body is no object.
 absl::StatusOr<RequestEncoder> OpenAiEncoder(const LoadOptions& options, const std::string& model);
 
-// The message sluice.v1.GenerateRequest, without gRPC's prefix.
-RequestEncoder GrpcEncoder(const LoadOptions& options, const std::string& model);
+// `,"name":value` for each field of the JSON object in `text`; nothing for "". Errors:
+// InvalidArgument if it is no object.
+absl::StatusOr<std::string> ExtraFields(const std::string& text);
 
 }  // namespace sluice::load

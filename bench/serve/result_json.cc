@@ -43,6 +43,7 @@ const char* ArrivalName(ArrivalKind kind) {
 json::object OptionsJson(const LoadOptions& o, const std::string& model) {
   json::object out{{"url", o.url}, {"protocol", o.protocol}, {"model", model}, {"seed", o.seed}};
   if (o.protocol == "openai") out["endpoint"] = o.endpoint;
+  if (o.protocol == "kserve") out["stream"] = o.stream;
   if (o.concurrency > 0) {
     out["loop"] = "closed";
     out["concurrency"] = o.concurrency;
@@ -243,6 +244,7 @@ json::object MeasuredJson(const Measurement& m) {
                                 {"slow_on_purpose", m.slow},
                                 {"max_in_flight", m.max_in_flight},
                                 {"whole_run", m.all_ended}}},
+      {"finish_reasons", json::object(m.finish_reasons.begin(), m.finish_reasons.end())},
       {"rates", json::object{{"scheduled_per_s", per_second(m.scheduled)},
                              {"completed_per_s", per_second(m.completed)},
                              {"goodput_per_s", per_second(m.good)},

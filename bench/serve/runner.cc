@@ -17,6 +17,7 @@
 
 #include "base/status_macros.h"
 #include "bench/serve/epoll.h"
+#include "bench/serve/grpc_dialect.h"
 #include "bench/serve/grpc_transport.h"
 #include "bench/serve/http_transport.h"
 #include "bench/serve/monotonic.h"
@@ -371,19 +372,24 @@ absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options, const RunHooks& h
   if (options.check_script) {
     ASSIGN_OR_RETURN(script, FetchScript(options, endpoint, result.model));
   }
-  const bool grpc = options.protocol == "grpc";
-  ASSIGN_OR_RETURN(RequestEncoder encode, OpenAiEncoder(options, result.model));
-  if (grpc) encode = GrpcEncoder(options, result.model);
-  Runner runner(options, hooks, endpoint, std::move(arrivals), std::move(prompts),
-                std::move(encode), script ? &*script : nullptr);
-  if (!grpc) {
-    runner.Run(std::make_unique<HttpTransport>(options, endpoint, runner.epoll(), runner), result);
+  const auto runner = [&](RequestEncoder encode) {
+    return std::make_unique<Runner>(options, hooks, endpoint, std::move(arrivals),
+                                    std::move(prompts), std::move(encode),
+                                    script ? &*script : nullptr);
+  };
+  if (options.protocol == "openai") {
+    ASSIGN_OR_RETURN(RequestEncoder encode, OpenAiEncoder(options, result.model));
+    const auto run = runner(std::move(encode));
+    run->Run(std::make_unique<HttpTransport>(options, endpoint, run->epoll(), *run), result);
     return result;
   }
+  ASSIGN_OR_RETURN(const auto dialect, GrpcDialect::Create(options, result.model));
   TlsOptions http2 = options.tls;
   http2.http2 = true;
   ASSIGN_OR_RETURN(const Endpoint calls, AtPort(endpoint, options.grpc_port, http2));
-  runner.Run(std::make_unique<GrpcTransport>(options, calls, runner.epoll(), runner), result);
+  const auto run = runner([&](const Exchange& exchange) { return dialect->Encode(exchange); });
+  run->Run(std::make_unique<GrpcTransport>(options, calls, run->epoll(), dialect.get(), *run),
+           result);
   return result;
 }
 

@@ -2,10 +2,12 @@
 // Service.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,6 +33,10 @@ struct ModelDescription {
   int64_t max_model_len = 0;
   std::string architecture;
   ModelTask task = ModelTask::kGenerate;
+
+  [[nodiscard]] bool Answers(std::string_view name) const {
+    return name == id || std::find(aliases.begin(), aliases.end(), name) != aliases.end();
+  }
 };
 
 struct TokenizeRequest {

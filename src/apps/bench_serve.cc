@@ -75,12 +75,16 @@ void AddLoadFlags(CLI::App* app, ServeFlags& flags) {
 void AddRequestFlags(CLI::App* app, ServeFlags& flags) {
   load::LoadOptions& o = flags.load;
   app->add_option("--url", o.url, "http[s]://HOST[:PORT][/PATH] (default http://127.0.0.1:8000)");
-  app->add_option("--protocol", o.protocol, "openai, grpc or kserve");
+  app->add_option("--protocol", o.protocol, "openai, grpc or kserve")
+      ->check(CLI::IsMember({"openai", "grpc", "kserve"}));
+  app->add_flag_callback(
+      "--no-stream", [&o] { o.stream = false; }, "kserve: ModelInfer, the whole answer at once");
   app->add_option("--model", o.model, "Default: the first that the server lists");
   app->add_option("--api-key-file", flags.api_key_file, "A file that holds the key");
   app->add_option("--tls-ca", o.tls.ca_file, "PEM file of who may sign the server's certificate");
   app->add_flag("--tls-insecure", o.tls.insecure, "Take any certificate");
-  app->add_option("--extra-body", o.extra_body, "JSON object whose fields go into each request");
+  app->add_option("--extra-body", o.extra_body,
+                  "JSON object whose fields go into each request, or its sampling_parameters");
   AddAnswerFlags(app, o);
   AddPromptFlags(app, o);
   AddPrefixFlags(app, o.prompts);
@@ -88,9 +92,10 @@ void AddRequestFlags(CLI::App* app, ServeFlags& flags) {
       ->check(CLI::Range(1, 1000));
   app->add_option("--max-connections", o.max_connections, "At most so many at once (4096)")
       ->check(CLI::Range(1, 1'000'000));
-  app->add_option("--grpc-port", o.grpc_port, "grpc: of the same host (8001)")
+  app->add_option("--grpc-port", o.grpc_port, "grpc, kserve: of the same host (8001)")
       ->check(CLI::Range(1, 65535));
-  app->add_option("--grpc-connections", o.grpc_connections, "grpc: that share the calls (16)")
+  app->add_option("--grpc-connections", o.grpc_connections,
+                  "grpc, kserve: that share the calls (16)")
       ->check(CLI::Range(1, 10'000));
   app->add_flag("--new-connections", o.new_connections, "One for each request");
   app->add_option("--connection-rate", o.connection_rate,
@@ -131,12 +136,6 @@ absl::StatusOr<std::string> ReadKey(const std::string& path) {
 // What the flags say together. Errors: InvalidArgument by the flag's name.
 absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
   load::LoadOptions& o = flags.load;
-  if (o.protocol == "kserve")
-    return absl::UnimplementedError(
-        "protocol kserve is not there yet: the server does not have it");
-  if (o.protocol != "openai" && o.protocol != "grpc")
-    return absl::InvalidArgumentError(
-        fmt::format("protocol {} is none of openai, grpc and kserve", o.protocol));
   ASSIGN_OR_RETURN(o.slo, load::ParseSlo(flags.slo));
   const std::pair<const char*, load::ArrivalKind> kinds[] = {
       {"poisson", load::ArrivalKind::kPoisson},
@@ -149,10 +148,20 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
   if (o.arrivals.kind == load::ArrivalKind::kTrace) {
     ASSIGN_OR_RETURN(o.arrivals.trace, load::ReadTrace(flags.trace));
   }
-  for (const char* name : {"--endpoint", "--extra-body", "--new-connections", "--connection-rate",
-                           "--idle-connections", "--slow-fraction"})
-    if (o.protocol == "grpc" && app.count(name) > 0)
-      return absl::InvalidArgumentError(fmt::format("{} is of protocol openai", name + 2));
+  const auto refuse = [&](std::initializer_list<const char*> flags_of, const char* protocols) {
+    for (const char* name : flags_of) {
+      if (app.count(name) > 0)
+        return absl::InvalidArgumentError(fmt::format("{} is of protocol {}", name + 2, protocols));
+    }
+    return absl::OkStatus();
+  };
+  if (o.protocol != "openai") {
+    RETURN_IF_ERROR(refuse({"--endpoint", "--new-connections", "--connection-rate",
+                            "--idle-connections", "--slow-fraction"},
+                           "openai"));
+  }
+  if (o.protocol == "grpc") RETURN_IF_ERROR(refuse({"--extra-body"}, "openai and kserve"));
+  if (o.protocol != "kserve") RETURN_IF_ERROR(refuse({"--no-stream"}, "kserve"));
   if (o.concurrency > 0 && (app.count("--rate") > 0 || app.count("--arrivals") > 0))
     return absl::InvalidArgumentError(
         "concurrency is a closed loop, rate and arrivals an open one");

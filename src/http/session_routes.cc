@@ -42,9 +42,7 @@ Response VersionResponse(const VersionInfo& version) {
 
 Response ModelResponse(const std::vector<ModelDescription>& models, std::string_view id) {
   for (const ModelDescription& model : models) {
-    bool named = model.id == id;
-    for (const std::string& alias : model.aliases) named |= alias == id;
-    if (named) return Json(ModelJson(model));
+    if (model.Answers(id)) return Json(ModelJson(model));
   }
   return ErrorResponse(WithErrorCode(
       WithParam(absl::NotFoundError(

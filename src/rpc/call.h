@@ -38,6 +38,9 @@ class CallContext {
   // Errors: Internal where it does not fit the wire format (2 GiB).
   virtual absl::Status Encode(const google::protobuf::Message& message) = 0;
   virtual void StartWrite() = 0;  // OnWriteDone follows
+  // Where the client streams: asks for its next request. OnRequest or OnRequestsDone follows, but
+  // not from within this.
+  virtual void StartRead() {}
   virtual void FinishWithMessage(grpc::Status status) = 0;
   virtual void Finish(grpc::Status status) = 0;
   // Gives the call up: OnCancel, and OnWriteDone(false) for a write in flight, follow later.
@@ -54,7 +57,7 @@ class Call {
   // a write in flight, when the OnWriteDone(false) that follows returns.
   virtual void OnCancel() = 0;
   virtual void OnWriteDone(bool /*ok*/) {}
-  // Where the client streams: each further request, while no write is in flight, and its end.
+  // What StartRead asked for: the next request, or that there are no more.
   virtual void OnRequest(const grpc::ByteBuffer& /*request*/) {}
   virtual void OnRequestsDone() {}
   // The finish is over: the context goes when this returns. Takes the lock that guards the context,

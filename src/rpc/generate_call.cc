@@ -169,6 +169,17 @@ bool GenerateCall::BeginWrite(const google::protobuf::Message& message) {
   return true;
 }
 
+void GenerateCall::OnWriteDone(bool ok) {
+  {
+    const MutexLock lock(mutex_);
+    writing_ = false;
+    busy_since_ = absl::InfiniteFuture();
+  }
+  // Whether OnCancel has been here or not: both ways lead to one Cancel and one Finish.
+  if (!ok) Abandon();
+  Flush();
+}
+
 void GenerateCall::FinishWith(const google::protobuf::Message& message) {
   if (!BeginWrite(message)) return;
   finished_ = true;
@@ -228,17 +239,6 @@ void StreamGenerate::WritePending() {
   v1::GenerateEvent event;
   *event.mutable_end()->mutable_usage() = EncodeUsage(end_->usage);
   FinishWith(event);
-}
-
-void StreamGenerate::OnWriteDone(bool ok) {
-  {
-    const MutexLock lock(mutex_);
-    writing_ = false;
-    busy_since_ = absl::InfiniteFuture();
-  }
-  // Whether OnCancel has been here or not: both ways lead to one Cancel and one Finish.
-  if (!ok) Abandon();
-  Flush();
 }
 
 }  // namespace sluice::rpc

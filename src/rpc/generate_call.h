@@ -31,6 +31,7 @@ class GenerateCall : public Call,
  public:
   void Start(const grpc::ByteBuffer& request) final;
   void OnCancel() final { Abandon(); }
+  void OnWriteDone(bool ok) final;
   void OnDone() final;
 
   void Apply(decltype(StreamEvent::event) event) final;
@@ -106,7 +107,6 @@ class StreamGenerate final : public GenerateCall {
  public:
   StreamGenerate(std::shared_ptr<Environment> env, CallContext* context)
       : GenerateCall(std::move(env), "GenerateStream", context) {}
-  void OnWriteDone(bool ok) override;
 
  private:
   struct Pending {

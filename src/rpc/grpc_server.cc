@@ -105,17 +105,18 @@ void SetLimits(const Config& config, grpc::ServerBuilder& builder) {
 }  // namespace
 
 GrpcServer::GrpcServer(const Config& config, const std::shared_ptr<Environment>& env,
-                       HealthCalls* health, StageWatch* stages)
+                       HealthCalls* health, KserveCalls* kserve, StageWatch* stages)
     : pump_(std::make_unique<EventPump>(
           &env->metrics->orphans, stages == nullptr ? nullptr : stages->Add("gRPC events"),
           absl::Seconds(config.stall_timeout_s), PlantedStall(config.plant_fault, "pump"))),
       inference_(env, pump_.get()),
+      kserve_(kserve, pump_.get()),
       health_(health) {}
 
 absl::StatusOr<std::unique_ptr<CallTransport>> GrpcServer::Start(
     const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
-    StageWatch* stages) {
-  std::unique_ptr<GrpcServer> server(new GrpcServer(config, env, health, stages));
+    KserveCalls* kserve, StageWatch* stages) {
+  std::unique_ptr<GrpcServer> server(new GrpcServer(config, env, health, kserve, stages));
   if (!config.tls_cert.empty()) {
     ASSIGN_OR_RETURN(server->certificates_, Certificates::Load(config));
   }
@@ -132,6 +133,7 @@ absl::Status GrpcServer::Listen(const Config& config) {
       Address(config.host, config.grpc_port),
       certificates_ ? certificates_->Credentials() : grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&inference_);
+  builder.RegisterService(&kserve_);
   builder.RegisterService(&health_);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port_ == 0) {

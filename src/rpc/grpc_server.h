@@ -20,7 +20,7 @@ class GrpcServer final : public CallTransport {
   // InvalidArgument (certificate files), Unavailable (the port, with the system's reason).
   static absl::StatusOr<std::unique_ptr<CallTransport>> Start(
       const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
-      StageWatch* stages);
+      KserveCalls* kserve, StageWatch* stages);
   ~GrpcServer() override;
 
   [[nodiscard]] int port() const override { return port_; }
@@ -29,12 +29,13 @@ class GrpcServer final : public CallTransport {
 
  private:
   GrpcServer(const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
-             StageWatch* stages);
+             KserveCalls* kserve, StageWatch* stages);
   absl::Status Listen(const Config& config);
 
   std::unique_ptr<Certificates> certificates_;
   std::unique_ptr<EventPump> pump_;
   GrpcInference inference_;
+  GrpcKserve kserve_;
   GrpcHealth health_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;

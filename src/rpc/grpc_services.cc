@@ -1,6 +1,8 @@
 #include "rpc/grpc_services.h"
 
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <string_view>
 
 #include "base/status_macros.h"
@@ -49,8 +51,8 @@ class GrpcCall : public Reactor, public CallContext {
   void Finish(grpc::Status status) final { Reactor::Finish(std::move(status)); }
   void TryCancel() final { context_->TryCancel(); }
 
-  void OnCancel() final { call_->OnCancel(); }
-  void OnDone() final {
+  void OnCancel() override { call_->OnCancel(); }
+  void OnDone() override {
     call_->OnDone();
     delete this;
   }
@@ -98,6 +100,48 @@ class GrpcStreamCall final : public GrpcCall<StreamReactor> {
   grpc::ByteBuffer buffer_;  // of the write in flight
 };
 
+// The first message brings the call to life; the client may be gone by then.
+class GrpcBidiCall final : public GrpcCall<BidiReactor> {
+ public:
+  using NewCall = std::function<std::shared_ptr<Call>(CallContext*)>;
+  GrpcBidiCall(grpc::CallbackServerContext* context, EventBook* events, NewCall new_call)
+      : GrpcCall(context, events), new_call_(std::move(new_call)) {
+    StartRead();
+  }
+  absl::Status Encode(const google::protobuf::Message& message) override {
+    return EncodeInto(buffer_, message);
+  }
+  void StartWrite() override { BidiReactor::StartWrite(&buffer_); }
+  void StartRead() override { BidiReactor::StartRead(&request_); }
+  void FinishWithMessage(grpc::Status status) override {
+    StartWriteAndFinish(&buffer_, grpc::WriteOptions(), std::move(status));
+  }
+  void OnWriteDone(bool ok) override { call_->OnWriteDone(ok); }
+  void OnReadDone(bool ok) override {
+    const grpc::ByteBuffer request = std::exchange(request_, {});
+    if (call_ != nullptr) return ok ? call_->OnRequest(request) : call_->OnRequestsDone();
+    if (!ok) return Finish(grpc::Status::OK);  // a stream without requests has had its answers
+    call_ = new_call_(this);
+    call_->Start(request);
+    if (Meet()) call_->OnCancel();
+  }
+  void OnCancel() override {
+    if (Meet()) call_->OnCancel();
+  }
+  void OnDone() override {
+    if (call_ != nullptr) call_->OnDone();
+    delete this;
+  }
+
+ private:
+  // Of the call's start and the cancellation, which come by different threads: true for the later.
+  bool Meet() { return met_.exchange(true); }
+
+  const NewCall new_call_;
+  std::atomic<bool> met_{false};
+  grpc::ByteBuffer request_, buffer_;  // of the operations in flight
+};
+
 // A reactor goes with its OnDone, which grpc++ calls only after the handler has returned it.
 template <class NewCall>
 UnaryReactor* RunUnary(grpc::CallbackServerContext* context, EventBook* events,
@@ -131,6 +175,26 @@ SLUICE_UNARY(Tokenize)
 SLUICE_UNARY(Detokenize)
 SLUICE_UNARY(ListModels)
 #undef SLUICE_UNARY
+
+#define SLUICE_UNARY(method)                                                                      \
+  UnaryReactor* GrpcKserve::method(grpc::CallbackServerContext* context,                          \
+                                   const grpc::ByteBuffer* request, grpc::ByteBuffer* response) { \
+    return RunUnary(context, events_, *request, response,                                         \
+                    [this](CallContext* call) { return calls_->NewCall(#method, call); });        \
+  }
+SLUICE_UNARY(ServerLive)
+SLUICE_UNARY(ServerReady)
+SLUICE_UNARY(ModelReady)
+SLUICE_UNARY(ServerMetadata)
+SLUICE_UNARY(ModelMetadata)
+SLUICE_UNARY(ModelInfer)
+#undef SLUICE_UNARY
+
+BidiReactor* GrpcKserve::ModelStreamInfer(grpc::CallbackServerContext* context) {
+  return new GrpcBidiCall(context, events_, [this](CallContext* call) {
+    return calls_->NewCall("ModelStreamInfer", call);
+  });
+}
 
 StreamReactor* GrpcInference::GenerateStream(grpc::CallbackServerContext* context,
                                              const grpc::ByteBuffer* request) {

@@ -9,9 +9,11 @@
 #include <utility>
 
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "kserve/inference.grpc.pb.h"
 #include "rpc/call_record.h"
 #include "rpc/event_book.h"
 #include "rpc/health_calls.h"
+#include "rpc/kserve_calls.h"
 #include "sluice/v1/inference.grpc.pb.h"
 
 namespace sluice::rpc {
@@ -22,6 +24,15 @@ using RawInference = v1::Inference::WithRawCallbackMethod_Generate<
         v1::Inference::WithRawCallbackMethod_Embed<v1::Inference::WithRawCallbackMethod_Tokenize<
             v1::Inference::WithRawCallbackMethod_Detokenize<
                 v1::Inference::WithRawCallbackMethod_ListModels<v1::Inference::Service>>>>>>;
+using inference::GRPCInferenceService;
+using RawKserve = GRPCInferenceService::WithRawCallbackMethod_ServerLive<
+    GRPCInferenceService::WithRawCallbackMethod_ServerReady<
+        GRPCInferenceService::WithRawCallbackMethod_ModelReady<
+            GRPCInferenceService::WithRawCallbackMethod_ServerMetadata<
+                GRPCInferenceService::WithRawCallbackMethod_ModelMetadata<
+                    GRPCInferenceService::WithRawCallbackMethod_ModelInfer<
+                        GRPCInferenceService::WithRawCallbackMethod_ModelStreamInfer<
+                            GRPCInferenceService::Service>>>>>>>;
 using grpc::health::v1::Health;
 using RawHealth =
     Health::WithRawCallbackMethod_Check<Health::WithRawCallbackMethod_Watch<Health::Service>>;
@@ -29,6 +40,7 @@ using RawHealth =
 
 using UnaryReactor = grpc::ServerUnaryReactor;
 using StreamReactor = grpc::ServerWriteReactor<grpc::ByteBuffer>;
+using BidiReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 // Thread-safe.
 class GrpcInference final : public internal::RawInference {
@@ -52,6 +64,32 @@ class GrpcInference final : public internal::RawInference {
 
  private:
   const std::shared_ptr<Environment> env_;  // owners: see Environment
+  EventBook* const events_;
+};
+
+// Thread-safe.
+class GrpcKserve final : public internal::RawKserve {
+ public:
+  // Both outlive the calls.
+  GrpcKserve(KserveCalls* calls, EventBook* events) : calls_(calls), events_(events) {}
+
+  UnaryReactor* ServerLive(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                           grpc::ByteBuffer* response) override;
+  UnaryReactor* ServerReady(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                            grpc::ByteBuffer* response) override;
+  UnaryReactor* ModelReady(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                           grpc::ByteBuffer* response) override;
+  UnaryReactor* ServerMetadata(grpc::CallbackServerContext* context,
+                               const grpc::ByteBuffer* request,
+                               grpc::ByteBuffer* response) override;
+  UnaryReactor* ModelMetadata(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                              grpc::ByteBuffer* response) override;
+  UnaryReactor* ModelInfer(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                           grpc::ByteBuffer* response) override;
+  BidiReactor* ModelStreamInfer(grpc::CallbackServerContext* context) override;
+
+ private:
+  KserveCalls* const calls_;
   EventBook* const events_;
 };
 

@@ -46,7 +46,8 @@ class ReflectionCall final : public Call {
 
   void OnWriteDone(bool ok) override {
     writing_ = false;
-    if (!ok || cancelled_) Finish(grpc::Status::CANCELLED);
+    if (!ok || cancelled_) return Finish(grpc::Status::CANCELLED);
+    context_->StartRead();
   }
   void OnRequestsDone() override { Finish(grpc::Status::OK); }
   void OnCancel() override {

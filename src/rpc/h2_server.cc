@@ -22,6 +22,7 @@ namespace {
 
 // Connections over one a call: for one too many to be told so, and for probes.
 constexpr int64_t kSpareConnections = 64;
+constexpr size_t kMaxReflectionRequest = 16U << 10U;  // an I/O thread answers it
 // For clients to take what was written, once the server goes down.
 constexpr absl::Duration kGrace = absl::Seconds(1);
 
@@ -38,14 +39,14 @@ bool WaitUntil(absl::Time deadline, Condition condition) {
 
 absl::StatusOr<std::unique_ptr<CallTransport>> H2Server::Start(
     const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
-    StageWatch* stages) {
+    KserveCalls* kserve, StageWatch* stages) {
   std::unique_ptr<H2Server> server(new H2Server);
-  RETURN_IF_ERROR(server->Listen(config, env, health, stages));
+  RETURN_IF_ERROR(server->Listen(config, env, health, kserve, stages));
   return server;
 }
 
 absl::Status H2Server::Listen(const Config& config, const std::shared_ptr<Environment>& env,
-                              HealthCalls* health, StageWatch* stages) {
+                              HealthCalls* health, KserveCalls* kserve, StageWatch* stages) {
   context_ = std::make_unique<H2Context>();
   context_->config = config;
   context_->limits = {.max_message_bytes = static_cast<size_t>(config.max_body_bytes),
@@ -61,7 +62,7 @@ absl::Status H2Server::Listen(const Config& config, const std::shared_ptr<Enviro
     ASSIGN_OR_RETURN(certificates_, Certificates::Load(config));
   }
   ASSIGN_OR_RETURN(context_->tls, TlsContext::Load(config, "h2"));
-  AddMethods(env, health);
+  AddMethods(env, health, kserve);
   for (int i = 0; i < std::max(1, config.io_threads); ++i)
     shards_.push_back(std::make_unique<H2Shard>(context_.get(), stages));
   ASSIGN_OR_RETURN(listener_, Listener::Open(&shards_[0]->io(), config.host, config.grpc_port,
@@ -72,9 +73,11 @@ absl::Status H2Server::Listen(const Config& config, const std::shared_ptr<Enviro
   return absl::OkStatus();
 }
 
-void H2Server::AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* health) {
+void H2Server::AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* health,
+                          KserveCalls* kserve) {
   using NewCall = std::function<std::shared_ptr<Call>(std::string_view, CallContext*)>;
-  const auto add = [this](const std::string& service, const NewCall& new_call) {
+  const auto add = [this](const std::string& service, size_t max_request_bytes,
+                          const NewCall& new_call) {
     const auto* descriptor =
         google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(service);
     SLUICE_CHECK(descriptor != nullptr, "{} is not linked", service);
@@ -83,19 +86,24 @@ void H2Server::AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* 
       const auto* method = descriptor->method(i);
       context_->methods.emplace(
           fmt::format("/{}/{}", service, method->name()),
-          H2Method{method->client_streaming(),
+          H2Method{method->client_streaming(), max_request_bytes,
                    [new_call, name = std::string(method->name())](CallContext* context) {
                      return new_call(name, context);
                    }});
     }
   };
-  add("sluice.v1.Inference", [env](std::string_view method, CallContext* context) {
+  const size_t max = context_->limits.max_message_bytes;
+  add("sluice.v1.Inference", max, [env](std::string_view method, CallContext* context) {
     return NewInferenceCall(method, env, context);
   });
-  add("grpc.health.v1.Health", [health](std::string_view method, CallContext* context) {
+  add("inference.GRPCInferenceService", max,
+      [kserve](std::string_view method, CallContext* context) {
+        return kserve->NewCall(method, context);
+      });
+  add("grpc.health.v1.Health", max, [health](std::string_view method, CallContext* context) {
     return health->NewCall(method, context);
   });
-  add("grpc.reflection.v1alpha.ServerReflection",
+  add("grpc.reflection.v1alpha.ServerReflection", kMaxReflectionRequest,
       [this](std::string_view /*method*/, CallContext* context) {
         return NewReflectionCall(&services_, context);
       });

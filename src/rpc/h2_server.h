@@ -11,6 +11,7 @@
 #include "rpc/certificates.h"
 #include "rpc/h2_shard.h"
 #include "rpc/health_calls.h"
+#include "rpc/kserve_calls.h"
 #include "sluice/config.h"
 
 namespace sluice::rpc {
@@ -20,7 +21,7 @@ class H2Server final : public CallTransport {
   // As GrpcServer::Start.
   static absl::StatusOr<std::unique_ptr<CallTransport>> Start(
       const Config& config, const std::shared_ptr<Environment>& env, HealthCalls* health,
-      StageWatch* stages);
+      KserveCalls* kserve, StageWatch* stages);
   ~H2Server() override;
 
   [[nodiscard]] int port() const override { return listener_->port(); }
@@ -30,8 +31,9 @@ class H2Server final : public CallTransport {
  private:
   H2Server() = default;
   absl::Status Listen(const Config& config, const std::shared_ptr<Environment>& env,
-                      HealthCalls* health, StageWatch* stages);
-  void AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* health);
+                      HealthCalls* health, KserveCalls* kserve, StageWatch* stages);
+  void AddMethods(const std::shared_ptr<Environment>& env, HealthCalls* health,
+                  KserveCalls* kserve);
   void Accept(int fd);
   void SayAll(H2Shard::Farewell farewell);
   void StopShards();

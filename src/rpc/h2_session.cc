@@ -13,7 +13,6 @@ namespace {
 
 constexpr uint32_t kStreamWindow = 256U << 10U;
 constexpr int32_t kConnectionWindow = 1 << 20;
-constexpr size_t kMaxStreamedRequest = 16U << 10U;  // fits the window, which opens with each taken
 constexpr int kMaxPingStrikes = 2;
 // Bytes of one header block beyond which nobody goes on decoding. Twice what one read brings stands
 // for what comes before and after it.
@@ -184,7 +183,6 @@ void H2Session::Settle() {
       if (stream->phase_ != H2Stream::Phase::kRunning) continue;
       stream->writing_.store(false);
       stream->call_->OnWriteDone(true);
-      if (stream->called_->many_requests) arrived_.push_back(stream);
     }
     for (const StreamPtr& stream : std::exchange(arrived_, {})) Advance(*stream);
   }
@@ -237,13 +235,14 @@ void H2Session::OnHeadersDone(H2Stream& stream) {
 }
 
 void H2Session::OnData(H2Stream& stream, std::string_view bytes) {
-  // The window of a stream that is to say no more stays as it is: the client comes to a halt.
+  // The window of a stream that is to say no more, or nothing now, stays as it is: the client comes
+  // to a halt.
   const bool streams = stream.called_ != nullptr && stream.called_->many_requests;
   const bool awaited = stream.phase_ == H2Stream::Phase::kBody ||
                        (stream.phase_ == H2Stream::Phase::kRunning && streams);
   if (!awaited || terminating_) return;
-  if (!streams) nghttp2_session_consume_stream(session_.get(), stream.id_, bytes.size());
   stream.body_ += bytes;
+  stream.unread_ += bytes.size();
   body_bytes_ += bytes.size();
   if (body_bytes_ > 2 * limits_.max_message_bytes + kConnectionWindow) {
     return Refuse(stream, absl::ResourceExhaustedError(
@@ -255,25 +254,25 @@ void H2Session::OnData(H2Stream& stream, std::string_view bytes) {
 void H2Session::Advance(H2Stream& stream) {
   using Phase = H2Stream::Phase;
   if (stream.phase_ != Phase::kBody && stream.phase_ != Phase::kRunning) return;
-  const bool streams = stream.called_->many_requests;
   const bool started = stream.phase_ == Phase::kRunning;
-  if (started && (!streams || stream.writing_.load() || stream.finishing_)) return;
+  if (!stream.reading_ || stream.finishing_) return;
+  nghttp2_session_consume_stream(session_.get(), stream.id_, std::exchange(stream.unread_, 0));
   grpc::ByteBuffer request;
   const size_t before = stream.body_.size();
-  const absl::StatusOr<bool> whole =
-      stream.NextMessage(streams ? kMaxStreamedRequest : limits_.max_message_bytes, request);
-  const size_t taken = before - stream.body_.size();
-  body_bytes_ -= taken;
+  const absl::StatusOr<bool> whole = stream.NextMessage(stream.called_->max_request_bytes, request);
+  body_bytes_ -= before - stream.body_.size();
   if (!whole.ok()) return started ? Drop(stream, NGHTTP2_CANCEL) : Refuse(stream, whole.status());
   if (*whole) {
-    if (streams) nghttp2_session_consume_stream(session_.get(), stream.id_, taken);
+    stream.reading_ = false;
     if (started) return stream.call_->OnRequest(request);
     stream.phase_ = Phase::kRunning;
     stream.call_ = stream.called_->new_call(&stream);
     return stream.call_->Start(request);
   }
   if (!stream.half_closed_) return;
+  stream.reading_ = false;
   if (started) return stream.call_->OnRequestsDone();
+  if (before == 0 && stream.called_->many_requests) return Refuse(stream, absl::OkStatus());
   Refuse(stream, before == 0 ? absl::UnimplementedError("the request has no message")
                              : absl::InvalidArgumentError("the request ends within its message"));
 }

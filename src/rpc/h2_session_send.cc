@@ -32,6 +32,11 @@ void H2Session::Take(H2Stream& stream, H2Stream::Order order) {
   using Order = H2Stream::Order;
   if (stream.phase_ == H2Stream::Phase::kClosed) return;
   if (order == Order::kCancel) return Drop(stream, NGHTTP2_CANCEL);
+  if (order == Order::kRead) {
+    stream.reading_ = true;
+    arrived_.push_back(stream.shared_from_this());
+    return host_->MarkDirty();
+  }
   if (order != Order::kFinish) {
     stream.sending_.swap(stream.encoded_);
     stream.sent_ = 0;

@@ -22,6 +22,7 @@ class H2Session;
 // What a path stands for.
 struct H2Method {
   bool many_requests = false;  // the client streams
+  size_t max_request_bytes = 0;
   std::function<std::shared_ptr<Call>(CallContext*)> new_call;
 };
 
@@ -49,13 +50,14 @@ class H2Stream final : public CallContext, public std::enable_shared_from_this<H
   void AddTrailingMetadata(const std::string& name, const std::string& value) override;
   absl::Status Encode(const google::protobuf::Message& message) override;
   void StartWrite() override;
+  void StartRead() override { Hand(Order::kRead); }
   void FinishWithMessage(grpc::Status status) override;
   void Finish(grpc::Status status) override;
   void TryCancel() override;
 
  private:
   friend class H2Session;
-  enum class Order : uint8_t { kWrite, kFinish, kFinishWithMessage, kCancel };
+  enum class Order : uint8_t { kRead, kWrite, kFinish, kFinishWithMessage, kCancel };
   void Hand(Order order);
 
   // One header of the request. Nothing is kept beyond `max_bytes` of them.
@@ -77,6 +79,8 @@ class H2Stream final : public CallContext, public std::enable_shared_from_this<H
   absl::Time deadline_ = absl::InfiniteFuture();
   const H2Method* called_ = nullptr;
   std::string body_;
+  size_t unread_ = 0;         // bytes that the client may not yet send anew
+  bool reading_ = true;       // the first message, or the next, is wanted
   bool half_closed_ = false;  // the client has said all
 
   std::shared_ptr<Call> call_;

@@ -18,7 +18,8 @@ constexpr std::chrono::milliseconds kPollInterval{100};
 constexpr size_t kMaxWatchers = 1024;
 
 bool IsKnown(std::string_view service) {
-  return service.empty() || service == "sluice.v1.Inference";
+  return service.empty() || service == "sluice.v1.Inference" ||
+         service == "inference.GRPCInferenceService";
 }
 
 }  // namespace

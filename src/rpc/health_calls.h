@@ -15,14 +15,17 @@
 
 namespace sluice::rpc {
 
-// Knows the names "" and "sluice.v1.Inference". Check asks the Service itself; Watch follows within
-// 100 ms. Needs no key. Thread-safe.
+// Knows the names "" and those of the services that generate. Check asks the Service itself; Watch
+// follows within 100 ms. Needs no key. Thread-safe.
 class HealthCalls final {
  public:
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
   explicit HealthCalls(const Service* service);
   ~HealthCalls();
+
+  // What Check says of them.
+  [[nodiscard]] bool Serving() { return Now() == grpc::health::v1::HealthCheckResponse::SERVING; }
 
   // false: NOT_SERVING whatever the Service says (drain).
   void SetServing(bool serving);

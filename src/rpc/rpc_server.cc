@@ -35,9 +35,11 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config
                            .default_deadline = absl::Seconds(config.default_deadline_s),
                            .max_calls = config.max_connections});
   std::unique_ptr<RpcServer> server(new RpcServer(service));
+  server->kserve_ = std::make_unique<rpc::KserveCalls>(env, &server->health_);
   const auto start =
       config.grpc_transport == "nghttp2" ? &rpc::H2Server::Start : &rpc::GrpcServer::Start;
-  ASSIGN_OR_RETURN(server->transport_, start(config, env, &server->health_, stages));
+  ASSIGN_OR_RETURN(server->transport_,
+                   start(config, env, &server->health_, server->kserve_.get(), stages));
   return server;
 }
 
@@ -48,6 +50,7 @@ void RpcServer::SetServing(bool serving) { health_.SetServing(serving); }
 void RpcServer::Shutdown(absl::Time deadline) {
   if (transport_ == nullptr) return;  // it did not start
   health_.Shutdown();
+  kserve_->Shutdown();
   transport_->Shutdown(deadline);
 }
 

@@ -1,4 +1,5 @@
-// The gRPC front end: sluice.v1.Inference, grpc.health.v1.Health and reflection on one port.
+// The gRPC front end: sluice.v1.Inference, the Open Inference Protocol, health and reflection on
+// one port.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@
 #include "metrics/metrics.h"
 #include "rpc/call_transport.h"
 #include "rpc/health_calls.h"
+#include "rpc/kserve_calls.h"
 #include "sluice/config.h"
 #include "sluice/service.h"
 
@@ -49,6 +51,7 @@ class RpcServer {
   explicit RpcServer(const Service* service) : health_(service) {}
 
   rpc::HealthCalls health_;
+  std::unique_ptr<rpc::KserveCalls> kserve_;
   std::unique_ptr<rpc::CallTransport> transport_;
 };
 

@@ -182,8 +182,10 @@ def test_nobody_listens_is_an_error_of_each_request_and_ends():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--protocol", "kserve"], "not there yet"),
-        (["--protocol", "smoke-signals"], "none of openai"),
+        (["--protocol", "kserve", "--endpoint", "chat"], "endpoint is of protocol openai"),
+        (["--protocol", "grpc", "--extra-body", "{}"], "extra-body is of protocol openai and kserve"),
+        (["--no-stream"], "no-stream is of protocol kserve"),
+        (["--protocol", "kserve", "--extra-body", "[1]", "--model", "m"], "no JSON object"),
         (["--url", "ftp://127.0.0.1"], "scheme"),
         (["--url", "http://127.0.0.1:99999"], "port"),
         (["--slo", "speed=1ms"], "none of ttft"),
@@ -326,6 +328,30 @@ def test_grpc_failures_are_reported_by_kind_and_leave_nothing(real):
     with BadServer(b"\x00\x00\x04\x08\x00\x00\x00\x00\x01" + b"\xff" * 500) as bad:
         port = bad.url.rsplit(":", 1)[1]
         assert set(kinds("--grpc-port", port)) <= {"closed_early", "connection_failed", "malformed_http2", "stream_reset"}
+    real.wait_idle()
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-stream"]], ids=["stream", "whole"])
+def test_kserve_tells_what_the_server_did(real, flags):
+    result = bench("--url", real.url, "--protocol", "kserve", "--grpc-port", str(real.grpc_port), *flags, "--concurrency", "4",
+                   "--requests", "8", "--duration-s", "60", "--output-tokens", "5", "--prompt-tokens", "12",
+                   "--extra-body", '{"top_k": 1}')  # fmt: skip
+    assert result["requests"]["completed"] == 8, result["errors"]
+    assert result["tokens"]["output"] == 40
+    assert result["tokens"]["chunks"] <= (8 if flags else 40)
+    assert result["finish_reasons"] == {"length": 8}
+    real.wait_idle()
+
+
+def test_kserve_failures_are_reported_by_kind(real):
+    common = ["--url", real.url, "--protocol", "kserve", "--grpc-port", str(real.grpc_port), "--concurrency", "2",
+              "--requests", "4", "--duration-s", "20"]  # fmt: skip
+    for flags in ([], ["--no-stream"]):
+        errors = bench(*common, *flags, "--model", "nonesuch", expect=2)["errors"]
+        assert {kind: error["count"] for kind, error in errors.items()} == {"grpc_5": 4}
+        errors = bench(*common, *flags, "--extra-body", '{"top_p": 7}', expect=2)["errors"]
+        assert "top_p" in errors["grpc_3"]["example"]
+    assert set(bench(*common, "--timeout-s", "0.3", "--output-tokens", "400", expect=2)["errors"]) == {"timeout"}
     real.wait_idle()
 
 

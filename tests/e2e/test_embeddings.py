@@ -198,3 +198,18 @@ def test_minilm_gives_the_vectors_of_transformers(minilm):
     for text, entry in zip(golden["texts"], answer.data, strict=True):
         alone = client.embeddings.create(model="default", input=text, encoding_format="float")
         assert alone.data[0].embedding == entry.embedding
+
+
+def test_kserve_gives_the_same_vectors(cls):
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    texts = ["hello world", "a longer text about rivers"]
+    expected = [item["embedding"] for item in post(cls, "/v1/embeddings", {"model": "default", "input": texts})["data"]]
+    tensor = triton.InferInput("text_input", [2], "BYTES")
+    tensor.set_data_from_numpy(np.array([t.encode() for t in texts], dtype=np.object_))
+    with triton.InferenceServerClient(cls.grpc_target) as client:
+        assert [t.name for t in client.get_model_metadata("default").outputs] == ["embedding"]
+        vectors = client.infer("default", [tensor]).as_numpy("embedding")
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, np.array(expected), rtol=1e-6)

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "rpc/h2_session.h"
 #include "sluice/v1/inference.pb.h"
@@ -29,14 +30,22 @@ class EchoCall final : public Call {
     started_ = true;
     left_ = static_cast<int>(request.Length() % 5);
     answer_.set_text(std::string(request.Length() % 3000, 'x'));
+    Read();
     Next();
   }
-  void OnRequest(const grpc::ByteBuffer& /*request*/) override { Check(started_ && !writing_); }
-  void OnRequestsDone() override { Finish(); }
+  void OnRequest(const grpc::ByteBuffer& /*request*/) override {
+    Check(started_ && std::exchange(reading_, false));
+    Read();
+  }
+  void OnRequestsDone() override {
+    Check(started_ && std::exchange(reading_, false));
+    over_ = true;
+    if (!writing_) Finish();
+  }
   void OnWriteDone(bool ok) override {
     Check(writing_);
     writing_ = false;
-    if (!ok || cancelled_) return Finish();
+    if (!ok || cancelled_ || over_) return Finish();
     Next();
   }
   void OnCancel() override {
@@ -50,6 +59,10 @@ class EchoCall final : public Call {
   }
 
  private:
+  void Read() {
+    reading_ = true;
+    context_->StartRead();
+  }
   void Next() {
     Check(context_->Encode(answer_).ok());
     if (left_-- > 0) {
@@ -69,7 +82,8 @@ class EchoCall final : public Call {
   CallContext* const context_;
   sluice::v1::GenerateRequest answer_;
   int left_ = 0;
-  bool started_ = false, writing_ = false, cancelled_ = false, finished_ = false, done_ = false;
+  bool started_ = false, reading_ = false, over_ = false, writing_ = false, cancelled_ = false,
+       finished_ = false, done_ = false;
 };
 
 class Host final : public sluice::rpc::H2Host {
@@ -94,7 +108,7 @@ class Host final : public sluice::rpc::H2Host {
   static std::shared_ptr<Call> New(CallContext* context) {
     return std::make_shared<EchoCall>(context);
   }
-  const sluice::rpc::H2Method one_{false, &Host::New}, many_{true, &Host::New};
+  const sluice::rpc::H2Method one_{false, 4096, &Host::New}, many_{true, 1024, &Host::New};
 };
 
 }  // namespace

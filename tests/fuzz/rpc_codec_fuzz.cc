@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "rpc/codec.h"
+#include "rpc/kserve_codec.h"
 
 namespace {
 
@@ -37,6 +38,21 @@ void CheckGenerate(const grpc::ByteBuffer& bytes) {
     Check(sluice::IsValidUtf8(text->Reveal()));
 }
 
+void CheckInfer(const grpc::ByteBuffer& bytes) {
+  inference::ModelInferRequest message;
+  const absl::Status parsed = sluice::rpc::ParseMessage(bytes, message);
+  CheckRefusal(parsed);
+  if (!parsed.ok() || !message.model_version().empty()) return;  // other versions are not found
+  const auto embed = sluice::rpc::DecodeInfer(message, sluice::ModelTask::kEmbed);
+  CheckRefusal(embed.status());
+  const auto request = sluice::rpc::DecodeInfer(std::move(message), sluice::ModelTask::kGenerate);
+  CheckRefusal(request.status());
+  if (!request.ok()) return;
+  const auto& generate = std::get<sluice::GenerateRequest>(request->work);
+  Check(sluice::IsValidUtf8(std::get<sluice::Text>(generate.prompt).Reveal()));
+  for (const sluice::Text& stop : generate.sampling.stop) Check(sluice::IsValidUtf8(stop.Reveal()));
+}
+
 void CheckTokenize(const grpc::ByteBuffer& bytes) {
   v1::TokenizeRequest message;
   const absl::Status parsed = sluice::rpc::ParseMessage(bytes, message);
@@ -51,5 +67,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const grpc::ByteBuffer bytes(&slice, 1);
   CheckGenerate(bytes);
   CheckTokenize(bytes);
+  CheckInfer(bytes);
   return 0;
 }

@@ -168,7 +168,8 @@ std::vector<ModelDescription> FakeService::ListModels() const {
            .aliases = {"default"},
            .created = 1700000000,
            .max_model_len = 2048,
-           .architecture = "llama"}};
+           .architecture = "llama",
+           .task = task}};
 }
 
 Health FakeService::GetHealth() const {

@@ -43,6 +43,7 @@ class FakeService final : public Service {
   std::atomic<bool> hold_prepared{false};  // work waits for RunHeld
   std::atomic<bool> live{true}, ready{true};
   std::atomic<int> num_prepared{0};
+  ModelTask task = ModelTask::kGenerate;  // before the server starts
 
   void RunHeld();
 

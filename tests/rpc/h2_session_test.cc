@@ -111,7 +111,7 @@ class SessionTest : public ::testing::Test, public H2Host {
   bool dirty_ = false;
   int num_streams_ = 0;
   std::vector<std::shared_ptr<OpenCall>> calls_;
-  const H2Method method_{false, [this](CallContext* context) {
+  const H2Method method_{false, 1U << 20U, [this](CallContext* context) {
                            return calls_.emplace_back(std::make_shared<OpenCall>(context));
                          }};
   H2Session session_{this,
