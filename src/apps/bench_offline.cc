@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/json/serialize.hpp>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -18,7 +19,7 @@
 #include "apps/load_flags.h"
 #include "apps/offline_report.h"
 #include "apps/offline_run.h"
-#include "apps/stop_signals.h"
+#include "apps/pending_signals.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "bench/serve/monotonic.h"
@@ -72,7 +73,7 @@ class Session {
   }
   void Look(const load::Progress& progress, bool show);
 
-  StopSignals stop_;  // first: the engine's threads inherit the mask
+  const PendingSignals stop_{SIGINT, SIGTERM};  // first: the engine's threads inherit the mask
   const Config config_;
   BlockingQueue queue_;  // outlives the service
   std::unique_ptr<LocalService> service_;
@@ -131,7 +132,7 @@ void Session::Look(const load::Progress& progress, bool show) {
 
 OfflineHooks Session::Hooks(bool show) {
   return {.tick = [this, show](const load::Progress& progress) { Look(progress, show); },
-          .stopped = [this] { return stop_.Seen(); }};
+          .stopped = [this] { return stop_.Any(); }};
 }
 
 OfflineFacts Session::Facts(const OfflineRun& run) const {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <boost/json/serialize.hpp>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -13,7 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "apps/load_flags.h"
-#include "apps/stop_signals.h"
+#include "apps/pending_signals.h"
 #include "base/status_macros.h"
 #include "bench/serve/html_report.h"
 #include "bench/serve/options.h"
@@ -189,9 +190,9 @@ absl::Status Complete(const CLI::App& app, ServeFlags& flags) {
 }
 
 absl::StatusOr<json::object> RunOnce(const load::LoadOptions& options, bool show,
-                                     StopSignals& stop) {
+                                     const PendingSignals& stop) {
   load::ProgressView view(stderr, options.duration_seconds);
-  load::RunHooks hooks{.stopped = [&] { return stop.Seen(); }};
+  load::RunHooks hooks{.stopped = [&] { return stop.Any(); }};
   if (show) hooks.progress = [&](const load::Progress& progress) { view.Show(progress); };
   ASSIGN_OR_RETURN(const load::LoadResult result, load::RunLoad(options, hooks));
   view.Clear();
@@ -199,13 +200,13 @@ absl::StatusOr<json::object> RunOnce(const load::LoadOptions& options, bool show
 }
 
 absl::StatusOr<json::object> RunAll(const ServeFlags& flags) {
-  StopSignals stop;
+  const PendingSignals stop{SIGINT, SIGTERM};
   const bool show = !flags.quiet && isatty(STDERR_FILENO) != 0;
   if (!flags.find_max_rate && flags.rates.empty()) return RunOnce(flags.load, show, stop);
   load::RateSearchOptions search = flags.search;
   search.first_rate = flags.load.arrivals.rate;
   const load::RunAtRate run = [&](double rate) -> absl::StatusOr<json::object> {
-    if (stop.Seen()) return absl::CancelledError("interrupted");
+    if (stop.Any()) return absl::CancelledError("interrupted");
     load::LoadOptions options = flags.load;
     options.arrivals.rate = rate;
     return RunOnce(options, show, stop);
@@ -286,14 +287,14 @@ BenchCommand AddBenchRawSend(CLI::App& bench) {
   cert->needs(key);
   key->needs(cert);
   return {app, [options] {
-            StopSignals stop;
+            const PendingSignals stop{SIGINT, SIGTERM};
             const std::string scheme = options->tls_cert.empty() ? "http" : "https";
             const auto ready = [&](uint16_t port) {
               fmt::print("raw-send is ready at {}://127.0.0.1:{}\n", scheme, port);
               std::fflush(stdout);
             };
             const absl::Status status =
-                load::ServeRawSend(*options, ready, [&] { return stop.Seen(); });
+                load::ServeRawSend(*options, ready, [&] { return stop.Any(); });
             return status.ok() ? 0 : Fail(status);
           }};
 }

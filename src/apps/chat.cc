@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,44 +17,18 @@
 #include <vector>
 
 #include "apps/blocking_queue.h"
+#include "apps/pending_signals.h"
 #include "sluice/create.h"
 
 namespace sluice {
 namespace {
-
-// Ctrl-C as a file descriptor: blocked in every thread and read here, so that none is lost between
-// a check and a wait.
-class Interrupts {
- public:
-  // Before other threads start: they inherit the mask.
-  Interrupts() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  }
-  ~Interrupts() { close(fd_); }
-  Interrupts(const Interrupts&) = delete;
-  Interrupts& operator=(const Interrupts&) = delete;
-
-  [[nodiscard]] int fd() const { return fd_; }
-  // Whether Ctrl-C was pressed since the last call.
-  [[nodiscard]] bool Take() const {
-    signalfd_siginfo info{};
-    return read(fd_, &info, sizeof(info)) > 0;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 // Lines of standard input, or the news that Ctrl-C came instead.
 class LineReader {
  public:
   enum class Result : uint8_t { kLine, kInterrupted, kEnd };
 
-  explicit LineReader(const Interrupts& interrupts) : interrupts_(interrupts) {}
+  explicit LineReader(const PendingSignals& interrupts) : interrupts_(interrupts) {}
 
   Result Next(std::string* line) {
     while (true) {
@@ -79,7 +51,7 @@ class LineReader {
   }
 
  private:
-  const Interrupts& interrupts_;
+  const PendingSignals& interrupts_;
   std::string buffer_;
   bool at_end_ = false;
 };
@@ -92,7 +64,7 @@ std::vector<StreamEvent> TakeEvents(BlockingQueue& queue) {
 }
 
 // Streams one answer to the terminal; what was printed is its text.
-Text Answer(Service& service, BlockingQueue& queue, const Interrupts& interrupts,
+Text Answer(Service& service, BlockingQueue& queue, const PendingSignals& interrupts,
             std::vector<ChatMessage> messages) {
   GenerateRequest request;
   request.model = "default";
@@ -123,7 +95,7 @@ Text Answer(Service& service, BlockingQueue& queue, const Interrupts& interrupts
 }  // namespace
 
 int Chat(const Config& config) {
-  const Interrupts interrupts;
+  const PendingSignals interrupts{SIGINT};
   auto service = CreateService(config);
   if (!service.ok()) {
     fmt::print(stderr, "sluice: {}\n", std::string(service.status().message()));
