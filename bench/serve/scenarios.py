@@ -6,261 +6,21 @@ status. Standard library only."""
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
-import random
 import re
-import resource
-import signal
 import ssl
-import statistics
-import subprocess
 import sys
-import threading
-import time
-import urllib.request
-from dataclasses import dataclass, field
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-DEVICE = ROOT / "bench/serve/steady.toml"
+from processes import (
+    LongPrompts, MemoryWatch, cpu_by_thread_s, make_certificate, metrics, num_files, process_cpu_s, process_rss_bytes, run_load,
+    started, wait_idle,
+)  # fmt: skip
+from scenario_table import SCENARIOS, STEP_S
+
+DEVICE = pathlib.Path(__file__).resolve().with_name("steady.toml")
 DEVICE_SECONDS = ("sluice_simulated_device_idle_seconds_total", "sluice_simulated_device_busy_seconds_total")
-STEP_S = 0.010  # of that device
-READY = re.compile(r"at (https?://[^:\s]+:\d+)(?:, gRPC at [^:]+:(\d+))?")
-
-
-@dataclass
-class Scenario:
-    about: str
-    seconds: float  # of load, by default
-    server: list[str] = field(default_factory=list)
-    load: list[str] = field(default_factory=list)
-    expected_errors: set[str] = field(default_factory=set)
-    raw: bool = False  # compare with raw sending
-    grpc: bool = False
-    step_s: float = STEP_S
-    long_prompts: bool = False  # beside the load, one after the other
-    tls: bool = False  # with a certificate that the script makes
-    connections: bool = False  # what new connections cost: the load, less the same without them
-    cores: tuple[int, ...] = (0,)  # of the server
-    base: str = ""  # a second run to compare with: the same ...
-    base_less: tuple[str, ...] = ()  # ... without these flags
-
-
-ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
-GRPC_1000 = [
-    "--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16", "--protocol", "grpc",
-    "--grpc-connections", "10",
-]  # fmt: skip
-SCENARIOS = {
-    "sse-1000": Scenario(
-        "1000 streams over HTTP, a token each 10 ms", 15, ROWS_1000,
-        ["--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16"], raw=True,
-    ),
-    "grpc-1000": Scenario(
-        "1000 streams over 10 gRPC connections, a token each 10 ms", 15, ROWS_1000, GRPC_1000, raw=True, grpc=True,
-    ),
-    "grpc-h2-1000": Scenario(
-        "the same, with the server's transport over nghttp2", 15, [*ROWS_1000, "--grpc-transport", "nghttp2"], GRPC_1000,
-        raw=True, grpc=True,
-    ),
-    "overload-3x": Scenario(
-        "three times the requests that 32 rows can serve", 20,
-        ["--max-rows", "32", "--max-waiting-requests", "64"],
-        ["--rate", "480", "--output-tokens", "20", "--prompt-tokens", "16", "--slo", "ttft=1s"], {"http_429"},
-    ),
-    "slow-clients": Scenario(
-        "200 streams, one in ten of which is hardly read", 15, ["--max-rows", "256", "--max-step-tokens", "2048"],
-        ["--concurrency", "200", "--output-tokens", "100", "--prompt-tokens", "16", "--slow-fraction", "0.1",
-         "--slow-pause-s", "0.2"],
-        base="without slow clients", base_less=("--slow-fraction", "--slow-pause-s"),
-    ),
-    "io-threads": Scenario(
-        "1600 streams over HTTP through two I/O threads, on both cores", 15,
-        ["--max-rows", "2048", "--max-step-tokens", "4096", "--max-waiting-requests", "4096", "--io-threads", "2"],
-        ["--concurrency", "1600", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16"],
-        cores=(0, 1), base="with one I/O thread", base_less=("--io-threads",),
-    ),
-    "idle-10k": Scenario(
-        "10,000 idle connections beside 100 streams", 15,
-        ["--max-rows", "128", "--max-connections", "12000", "--idle-timeout-s", "3600", "--read-timeout-s", "3600"],
-        ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16", "--idle-connections", "10000",
-         "--max-connections", "200"],
-    ),
-    "sse-250k": Scenario(
-        "1024 streams over HTTP, a token each 4 ms, eight to a chunk: 256,000 tokens/s", 15, ROWS_1000,
-        ["--concurrency", "1024", "--output-tokens", "uniform:400,800", "--prompt-tokens", "16",
-         "--extra-body", '{"stream_interval": 8}'], raw=True, step_s=0.004,
-    ),
-    "connections": Scenario(
-        "5000 new connections a second, each for one GET /livez, beside 8 streams", 15, ["--max-rows", "32"],
-        ["--concurrency", "8", "--output-tokens", "100", "--prompt-tokens", "16", "--connection-rate", "5000"], raw=True,
-        connections=True,
-    ),
-    "soak": Scenario(
-        "bursts of conversations, some hardly read, some given up", 600, ["--max-rows", "64"],
-        ["--rate", "40", "--arrivals", "gamma", "--cv", "3", "--turns", "3", "--output-tokens", "lognormal:40,0.8",
-         "--prompt-tokens", "lognormal:60,0.7", "--slow-fraction", "0.02", "--slow-pause-s", "0.2", "--timeout-s", "3"],
-        {"timeout", "http_429"},
-    ),
-    "short-requests": Scenario(
-        "1,000,000 requests of a token or two", 3600, ["--max-rows", "256", "--max-step-tokens", "4096"],
-        ["--concurrency", "128", "--output-tokens", "uniform:1,2", "--prompt-tokens", "4", "--requests", "1000000"],
-        step_s=0.001,
-    ),
-    "long-prompts": Scenario(
-        "100 streams beside prompts of 100,000 tokens", 15,
-        ["--max-rows", "128", "--max-step-tokens", "4096", "--model-shape", "llama-3.1-8b"],
-        ["--concurrency", "100", "--output-tokens", "100", "--prompt-tokens", "16"], long_prompts=True,
-        base="without long prompts",
-    ),
-}  # fmt: skip
-SCENARIOS |= {f"{name}-tls": dataclasses.replace(SCENARIOS[name], about=f"{SCENARIOS[name].about}, with TLS", tls=True)
-              for name in ("sse-1000", "idle-10k")}  # fmt: skip
-
-
-def process_cpu_s(pid: int) -> float:
-    """User and system seconds by the kernel's ticks: the second opinion on what the load generator read."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def cpu_by_thread_s(pid: int) -> dict[str, float]:
-    """By the threads' names: those of one name together."""
-    seconds: dict[str, float] = {}
-    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
-        name, fields = stat.read_text().split("(", 1)[1].rsplit(")", 1)
-        fields = fields.split()
-        seconds[name] = seconds.get(name, 0) + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return seconds
-
-
-def process_rss_bytes(pid: int) -> int:
-    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class Beside:
-    """A thread that runs beside a `with` block, until the block ends."""
-
-    def __init__(self):
-        self.stop, self.thread = threading.Event(), threading.Thread(target=self.run)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-
-
-class MemoryWatch(Beside):
-    """The resident memory of a process, each second."""
-
-    def __init__(self, pid: int):
-        super().__init__()
-        self.pid, self.bytes = pid, []
-
-    def run(self):
-        while not self.stop.wait(1):
-            self.bytes.append(process_rss_bytes(self.pid))
-
-    def growth_bytes(self) -> int:
-        """From the second fifth of the time, when everything has been used once, to the last."""
-        fifth = max(1, len(self.bytes) // 5)
-        return round(statistics.median(self.bytes[-fifth:]) - statistics.median(self.bytes[fifth : 2 * fifth]))
-
-
-class LongPrompts(Beside):
-    """Prompts of 100,000 tokens, each another, one after the other, an answer of one token each."""
-
-    WORDS = "time people way water day word other about many then these some would make like into look two more".split()
-
-    def __init__(self, url: str):
-        super().__init__()
-        self.url, self.seconds = url, []
-
-    def run(self):
-        draw = random.Random(1)
-        while not self.stop.is_set():
-            prompt = " ".join(draw.choices(self.WORDS, k=100_000))
-            body = json.dumps({"model": "default", "prompt": prompt, "max_tokens": 1}).encode()
-            begin = time.monotonic()
-            request = urllib.request.Request(f"{self.url}/v1/completions", body, {"Content-Type": "application/json"})
-            assert json.load(urllib.request.urlopen(request, timeout=60))["usage"]["prompt_tokens"] >= 99_000
-            self.seconds.append(time.monotonic() - begin)
-
-
-def num_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def on_cores(*cores: int):
-    """For preexec_fn: the process stays on these cores and may open as many files as is allowed."""
-
-    def prepare():
-        if os.cpu_count() > 1:
-            os.sched_setaffinity(0, set(cores))
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    return prepare
-
-
-@contextlib.contextmanager
-def started(command: list[str], log: pathlib.Path, cores: tuple[int, ...] = (0,)):
-    with open(log, "w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=on_cores(*cores))
-    try:
-        line = ""
-        while not (found := READY.search(line)):
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit(f"{command[0]} did not get ready: {log.read_text()[-1000:]}")
-        yield process.pid, found[1], int(found[2] or 0)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        process.stdout.close()
-
-
-def run_load(binary: str, flags: list[str], output: pathlib.Path) -> dict:
-    command = [binary, "bench", "serve", "--json", str(output), *flags]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=on_cores(1))
-    if done.returncode not in (0, 2):
-        raise SystemExit(f"the load generator ended with {done.returncode}: {' '.join(command)}")
-    return json.loads(output.read_text())
-
-
-def make_certificate(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-               "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"openssl made no certificate: {done.stderr[-500:]}")
-    return cert, key
-
-
-def metrics(url: str, tls: ssl.SSLContext | None) -> dict[str, float]:
-    samples: dict[str, float] = {}
-    for line in urllib.request.urlopen(f"{url}/metrics", timeout=10, context=tls).read().decode().splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            bare = name.split("{")[0]
-            samples[bare] = samples.get(bare, 0) + float(value)
-    return samples
-
-
-def wait_idle(url: str, tls: ssl.SSLContext | None, seconds: float = 30) -> dict[str, float]:
-    end = time.monotonic() + seconds
-    while True:
-        now = metrics(url, tls)
-        busy = {k: now[k] for k in ("sluice_running_sequences", "sluice_waiting_sequences", "sluice_open_streams")}
-        if not any(busy.values()) or time.monotonic() > end:
-            return now
-        time.sleep(0.05)
 
 
 def without(flags: list[str], *names: str) -> list[str]:
@@ -340,8 +100,7 @@ class Run:
     def raw_command(self, result: dict) -> list[str]:
         """A server that does nothing but send, with chunks of the same size as in `result`."""
         wire = result["wire"]
-        lines = wire["data_lines"] or wire["chunks"]
-        size = max(200, round(wire["bytes"] / lines)) if wire["data_lines"] else 282
+        size = max(200, round(wire["bytes"] / wire["data_lines"])) if wire["data_lines"] else 282
         step = ["--step-ms", str(self.scenario.step_s * 1000)]
         return [self.args.binary, "bench", "raw-send", *step, "--chunk-bytes", str(size), *self.tls_server_flags]
 
