@@ -140,7 +140,9 @@ class MemoryWatch(Beside):
             self.bytes.append(process_rss_bytes(self.pid))
 
     def growth_bytes(self) -> int:
-        """From the second fifth of the time, when everything has been used once, to the last."""
+        """From the second fifth of the time, when everything has been used once, to the last; none in a short run."""
+        if len(self.bytes) < 2:
+            return 0
         fifth = max(1, len(self.bytes) // 5)
         return round(statistics.median(self.bytes[-fifth:]) - statistics.median(self.bytes[fifth : 2 * fifth]))
 

@@ -58,7 +58,8 @@ class Run:
         return device
 
     def load_flags(self) -> list[str]:
-        warmup = min(3.0, self.seconds / 5)
+        # Requests count that are sent after the warm-up: in a short run perhaps none but the first, sent before it ends.
+        warmup = min(3.0, self.seconds / 5) if self.seconds >= 5 else 0
         flags = [*self.scenario.load, "--duration-s", str(self.seconds), "--warmup-s", str(warmup), "--seed", str(self.args.seed)]
         return flags + self.tls_load_flags + (["--quiet"] if self.args.quiet else [])
 
@@ -78,7 +79,7 @@ class Run:
             if long:
                 facts["long_prompt_seconds"] = long.seconds
                 self.check("long prompts were answered", bool(long.seconds), answered=len(long.seconds))
-            facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes() if memory.bytes else 0}
+            facts |= {"rss_each_second_bytes": memory.bytes, "rss_growth_bytes": memory.growth_bytes()}
             cpu_after, after = process_cpu_s(pid), wait_idle(url, self.tls)
             threads = {name: s - threads_before.get(name, 0) for name, s in cpu_by_thread_s(pid).items()}
             facts["thread_us_per_token"] = {name: s * 1e6 / max(1, result["tokens"]["whole_run"]) for name, s in threads.items() if s > 0}

@@ -1,4 +1,4 @@
-"""Three of the named load scenarios, small: what they check by themselves must hold. Their figures are nobody's business here."""
+"""Four of the named load scenarios, small: what they check by themselves must hold. Their figures are nobody's business here."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, binary, model_path
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("overload-3x", 8), ("soak", 15), ("connections", 3)])
+@pytest.mark.parametrize(("name", "seconds"), [("overload-3x", 8), ("soak", 15), ("connections", 3), ("sse-1000-tls", 1)])
 def test_a_scenario_keeps_its_promises(name: str, seconds: int, tmp_path: pathlib.Path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench/serve/scenarios.py"), "--scenario", name, "--seconds", str(seconds), "--quiet",
