@@ -18,207 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "metrics/metric_table.h"
+
 namespace sluice {
-namespace {
-
-enum Id : uint8_t {
-  kRunning,
-  kWaiting,
-  kWaitingTokens,
-  kKvUsage,
-  kKvBlocks,
-  kPreemptions,
-  kPrefixQueries,
-  kPrefixHits,
-  kPromptTokens,
-  kOutputTokens,
-  kEmbeddedInputs,
-  kSteps,
-  kStepTokens,
-  kStepDuration,
-  kSimulatedBusy,
-  kSimulatedIdle,
-  kRequests,
-  kRefused,
-  kQueueTime,
-  kTtft,
-  kItl,
-  kTpot,
-  kE2e,
-  kRequestPromptTokens,
-  kRequestOutputTokens,
-  kTenantWaiting,
-  kFairness,
-  kTenantTokens,
-  kTenantRefused,
-  kOpenStreams,
-  kOrphans,
-  kHttpRequests,
-  kHttpDuration,
-  kRpcRequests,
-  kRpcDuration,
-  kConnections,
-  kDeviceUtilisation,
-  kDeviceMemory,
-  kDevicePower,
-  kDevicePowerLimit,
-  kDeviceTemperature,
-  kDeviceClock,
-  kDeviceMemoryErrors,
-  kDeviceXidErrors,
-  kDeviceLost,
-  kReady,
-  kSimulated,
-  kBuildInfo,
-  kCacheInfo,
-  kNumMetrics
-};
-
-enum class Type : uint8_t { kCounter, kGauge, kHistogram };
-
-using Buckets = std::vector<double>;
-
-// A 1-2-5 ladder from `low` up to `high`.
-Buckets Ladder(double low, double high) {
-  Buckets buckets;
-  for (double decade = low; decade <= high * 1.0001; decade *= 10) {
-    for (const double step : {1.0, 2.0, 5.0}) {
-      if (decade * step <= high * 1.0001) buckets.push_back(decade * step);
-    }
-  }
-  return buckets;
-}
-
-struct Definition {
-  Id id;
-  Type type;
-  const char* name;
-  const char* labels;  // beside model_name
-  const char* help;
-  const char* vllm = nullptr;  // the name under --metrics-alias=vllm
-  double first_bucket = 0, last_bucket = 0;
-};
-
-// The one table: the metrics page and its documentation.
-constexpr std::array<Definition, kNumMetrics> kTable = {{
-    {kRunning, Type::kGauge, "sluice_running_sequences", "", "Sequences that hold a row",
-     "vllm:num_requests_running"},
-    {kWaiting, Type::kGauge, "sluice_waiting_sequences", "", "Sequences waiting for a row",
-     "vllm:num_requests_waiting"},
-    {kWaitingTokens, Type::kGauge, "sluice_waiting_tokens", "",
-     "Prompt tokens of waiting sequences"},
-    {kKvUsage, Type::kGauge, "sluice_kv_cache_usage_ratio", "",
-     "KV blocks in use by sequences, 0 to 1", "vllm:kv_cache_usage_perc"},
-    {kKvBlocks, Type::kGauge, "sluice_kv_blocks", "state",
-     "KV blocks by state: free, cached (reusable, unreferenced), referenced"},
-    {kPreemptions, Type::kCounter, "sluice_preemptions_total", "",
-     "Running sequences returned to waiting for lack of KV blocks", "vllm:num_preemptions_total"},
-    {kPrefixQueries, Type::kCounter, "sluice_prefix_cache_queries_tokens_total", "",
-     "Prompt tokens looked up in the prefix cache", "vllm:prefix_cache_queries_total"},
-    {kPrefixHits, Type::kCounter, "sluice_prefix_cache_hits_tokens_total", "",
-     "Prompt tokens found in the prefix cache", "vllm:prefix_cache_hits_total"},
-    {kPromptTokens, Type::kCounter, "sluice_prompt_tokens_total", "",
-     "Prompt tokens of admitted requests", "vllm:prompt_tokens_total"},
-    {kOutputTokens, Type::kCounter, "sluice_output_tokens_total", "", "Output tokens",
-     "vllm:generation_tokens_total"},
-    {kEmbeddedInputs, Type::kCounter, "sluice_embedded_inputs_total", "",
-     "Texts and pairs of texts whose vector or score was computed"},
-    {kSteps, Type::kCounter, "sluice_steps_total", "", "Steps of the engine"},
-    {kStepTokens, Type::kHistogram, "sluice_step_tokens", "", "New tokens a step", nullptr, 1,
-     10000},
-    {kStepDuration, Type::kHistogram, "sluice_step_duration_seconds", "", "Device time of a step",
-     nullptr, 1e-4, 10},
-    {kSimulatedBusy, Type::kCounter, "sluice_simulated_device_busy_seconds_total", "",
-     "Time of steps on a simulated device"},
-    {kSimulatedIdle, Type::kCounter, "sluice_simulated_device_idle_seconds_total", "",
-     "Time between steps of a simulated device while there was a sequence to compute"},
-    {kRequests, Type::kCounter, "sluice_requests_total", "finished_reason",
-     "Requests that ended, by true reason", "vllm:request_success_total"},
-    {kRefused, Type::kCounter, "sluice_refused_requests_total", "reason",
-     "Requests refused before they ran"},
-    {kQueueTime, Type::kHistogram, "sluice_queue_duration_seconds", "",
-     "From submission to the first planned token", "vllm:request_queue_time_seconds", 1e-3, 100},
-    {kTtft, Type::kHistogram, "sluice_ttft_seconds", "", "Request accepted to first output token",
-     "vllm:time_to_first_token_seconds", 1e-3, 100},
-    {kItl, Type::kHistogram, "sluice_itl_seconds", "",
-     "Gap between consecutive output tokens of a sequence", "vllm:inter_token_latency_seconds",
-     1e-4, 10},
-    {kTpot, Type::kHistogram, "sluice_tpot_seconds", "",
-     "(end to end - TTFT) / (output tokens - 1), one value a sequence",
-     "vllm:request_time_per_output_token_seconds", 1e-4, 10},
-    {kE2e, Type::kHistogram, "sluice_request_duration_seconds", "", "Request accepted to its end",
-     "vllm:e2e_request_latency_seconds", 1e-3, 1000},
-    {kRequestPromptTokens, Type::kHistogram, "sluice_request_prompt_tokens", "",
-     "Prompt tokens of a request", "vllm:request_prompt_tokens", 1, 1e5},
-    {kRequestOutputTokens, Type::kHistogram, "sluice_request_output_tokens", "",
-     "Output tokens of a request", "vllm:request_generation_tokens", 1, 1e5},
-    {kTenantWaiting, Type::kGauge, "sluice_tenant_waiting_sequences", "tenant",
-     "Sequences waiting for a row, by tenant of the tenants file"},
-    {kFairness, Type::kGauge, "sluice_fairness_jain_index", "",
-     "Jain's index of what tenants with a backlog were served by weight in the last 10 s: 1 is "
-     "fair"},
-    {kTenantTokens, Type::kCounter, "sluice_tenant_tokens_total", "tenant,kind",
-     "Tokens of requests that ended, prompt or output, by tenant of the tenants file"},
-    {kTenantRefused, Type::kCounter, "sluice_tenant_refused_requests_total", "tenant,limit",
-     "Requests refused for a limit, by tenant of the tenants file"},
-    {kOpenStreams, Type::kGauge, "sluice_open_streams", "",
-     "Calls of front ends whose terminal event has not been taken"},
-    {kOrphans, Type::kGauge, "sluice_orphaned_requests", "",
-     "Engine requests whose stream has gone: always 0, anything else is a leak"},
-    {kHttpRequests, Type::kCounter, "sluice_http_requests_total", "route,code",
-     "HTTP requests by route and status"},
-    {kHttpDuration, Type::kHistogram, "sluice_http_request_duration_seconds", "route",
-     "HTTP request read to answer written", nullptr, 1e-3, 1000},
-    {kRpcRequests, Type::kCounter, "sluice_rpc_requests_total", "method,code",
-     "gRPC calls by method and status"},
-    {kRpcDuration, Type::kHistogram, "sluice_rpc_request_duration_seconds", "method",
-     "gRPC call start to its status", nullptr, 1e-3, 1000},
-    {kConnections, Type::kGauge, "sluice_connections", "protocol", "Open client connections"},
-    {kDeviceUtilisation, Type::kGauge, "sluice_device_utilisation_ratio", "device",
-     "Share of the last sample period with a kernel running, 0 to 1"},
-    {kDeviceMemory, Type::kGauge, "sluice_device_memory_bytes", "device,state",
-     "Memory of the device by state: used (by all processes), total"},
-    {kDevicePower, Type::kGauge, "sluice_device_power_watts", "device", "Power drawn"},
-    {kDevicePowerLimit, Type::kGauge, "sluice_device_power_limit_watts", "device",
-     "Power at which the device slows down"},
-    {kDeviceTemperature, Type::kGauge, "sluice_device_temperature_celsius", "device",
-     "Temperature of the chip"},
-    {kDeviceClock, Type::kGauge, "sluice_device_clock_hertz", "device,domain",
-     "Clock now, of compute or memory"},
-    {kDeviceMemoryErrors, Type::kCounter, "sluice_device_memory_errors_total", "device,kind",
-     "Errors of memory (ECC) since the driver was loaded, corrected or uncorrected"},
-    {kDeviceXidErrors, Type::kCounter, "sluice_device_xid_errors_total", "device",
-     "Critical errors that the driver reported (Xid) since the server started"},
-    {kDeviceLost, Type::kGauge, "sluice_device_lost", "device",
-     "1 when the device does not answer any more"},
-    {kReady, Type::kGauge, "sluice_ready", "", "1 while the server takes new work"},
-    {kSimulated, Type::kGauge, "sluice_simulated", "",
-     "1 where the device is simulated: times are a model's and tokens a script's"},
-    {kBuildInfo, Type::kGauge, "sluice_build_info", "version,backend,isa", "Always 1"},
-    {kCacheInfo, Type::kGauge, "sluice_kv_cache_info", "block_size,num_gpu_blocks",
-     "Always 1; KV block tokens and number of KV blocks", "vllm:cache_config_info"},
-}};
-
-template <class T>
-constexpr bool InOrder(const T& table) {
-  for (size_t i = 0; i < table.size(); i++) {
-    if (table[i].id != i) return false;
-  }
-  return true;
-}
-static_assert(InOrder(kTable), "kTable is indexed by Id");
-
-const Definition& Def(Id id) { return kTable[id]; }
-
-// Facts of the process, which every model shares.
-constexpr bool OfProcess(Id id) {
-  return id == kRefused || (id >= kTenantTokens && id <= kBuildInfo);
-}
-
-std::string FinishedReason(FinishReason reason) { return std::string(FinishReasonName(reason)); }
-
-}  // namespace
-
 int64_t OrphanAudit::Orphans() const {
   const int64_t closed = closed_.load(), added = added_.load();
   const int64_t removed = removed_.load(), opened = opened_.load();
@@ -237,7 +39,7 @@ class Metrics::Page {
   };
 
   explicit Page(bool vllm) {
-    for (const Definition& def : kTable) {
+    for (const MetricDefinition& def : kMetricTable) {
       Register(def, def.name, &families[def.id]);
       if (vllm && def.vllm) Register(def, def.vllm, &aliases[def.id]);
     }
@@ -252,11 +54,11 @@ class Metrics::Page {
     const std::lock_guard lock(mutex_);
     if (--owners_[model] > 0) return;
     owners_.erase(model);
-    for (const Definition& def : kTable) {
+    for (const MetricDefinition& def : kMetricTable) {
       for (const Family& family : {families[def.id], aliases[def.id]}) {
         if (family.counter) DropSeries(*family.counter, model);
         if (family.gauge) DropSeries(*family.gauge, model);
-        if (family.histogram) DropSeries(*family.histogram, model, Ladder(1, 1));
+        if (family.histogram) DropSeries(*family.histogram, model, def.Buckets());
       }
     }
   }
@@ -288,15 +90,15 @@ class Metrics::Page {
     }
   }
 
-  void Register(const Definition& def, const char* name, Family* family) {
+  void Register(const MetricDefinition& def, const char* name, Family* family) {
     switch (def.type) {
-      case Type::kCounter:
+      case MetricType::kCounter:
         family->counter = &prometheus::BuildCounter().Name(name).Help(def.help).Register(registry);
         break;
-      case Type::kGauge:
+      case MetricType::kGauge:
         family->gauge = &prometheus::BuildGauge().Name(name).Help(def.help).Register(registry);
         break;
-      case Type::kHistogram:
+      case MetricType::kHistogram:
         family->histogram =
             &prometheus::BuildHistogram().Name(name).Help(def.help).Register(registry);
         break;
@@ -315,8 +117,8 @@ class Metrics::Impl {
 
   Impl(std::string model, Page& page, bool first) : model_(std::move(model)), page_(page) {
     page_.AddModel(model_);
-    for (const Definition& def : kTable) {
-      if (*def.labels != '\0' || (OfProcess(def.id) && !first)) continue;
+    for (const MetricDefinition& def : kMetricTable) {
+      if (*def.labels != '\0' || (IsOfProcess(def.id) && !first)) continue;
       // Unlabelled series exist from the start: a scraper sees 0, not nothing. Looked up once:
       // these are updated for every token.
       unlabelled_[def.id] = Find(page.families[def.id], def, {});
@@ -328,25 +130,25 @@ class Metrics::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  void Add(Id id, double value, const Labels& labels = {}) {
+  void Add(MetricId id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.counter->Increment(value); });
   }
   // For totals that another component counts: raises the counter to `total`.
-  void RaiseTo(Id id, int64_t total) {
+  void RaiseTo(MetricId id, int64_t total) {
     if (total > totals_[id])
       Add(id, static_cast<double>(total - std::exchange(totals_[id], total)));
   }
   // The same of a series with labels; it is there from the first total on, 0 included. One thread.
-  void RaiseSeriesTo(Id id, uint64_t total, const Labels& labels) {
+  void RaiseSeriesTo(MetricId id, uint64_t total, const Labels& labels) {
     uint64_t& known = labelled_totals_[{id, labels}];
     Add(id, static_cast<double>(total - std::min(known, total)), labels);
     known = std::max(known, total);
   }
-  void Set(Id id, double value, const Labels& labels = {}) {
+  void Set(MetricId id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.gauge->Set(value); });
   }
   // counts: by bucket of the histogram, the last one for what is beyond its bounds.
-  void ObserveMany(Id id, const std::vector<double>& counts, double sum) {
+  void ObserveMany(MetricId id, const std::vector<double>& counts, double sum) {
     Each(id, {}, [&](const Series& s) { s.histogram->ObserveMultiple(counts, sum); });
   }
   // Engine thread only; called once a step, so that what has not changed must cost little.
@@ -356,7 +158,7 @@ class Metrics::Impl {
     if (!is_new && std::exchange(shown->second, sequences) == sequences) return;
     Set(kTenantWaiting, static_cast<double>(sequences), {{"tenant", tenant}});
   }
-  void Observe(Id id, double value, const Labels& labels = {}) {
+  void Observe(MetricId id, double value, const Labels& labels = {}) {
     Each(id, labels, [&](const Series& s) { s.histogram->Observe(value); });
   }
 
@@ -368,7 +170,7 @@ class Metrics::Impl {
     [[nodiscard]] bool exists() const { return counter || gauge || histogram; }
   };
 
-  [[nodiscard]] Series Find(const Page::Family& family, const Definition& def,
+  [[nodiscard]] Series Find(const Page::Family& family, const MetricDefinition& def,
                             const Labels& labels) const {
     Labels all = labels;
     all.emplace("model_name", model_);
@@ -376,13 +178,13 @@ class Metrics::Impl {
     if (family.counter) series.counter = &family.counter->Add(all);
     if (family.gauge) series.gauge = &family.gauge->Add(all);
     if (family.histogram) {
-      series.histogram = &family.histogram->Add(all, Ladder(def.first_bucket, def.last_bucket));
+      series.histogram = &family.histogram->Add(all, def.Buckets());
     }
     return series;
   }
 
   template <class F>
-  void Each(Id id, const Labels& labels, const F& f) {
+  void Each(MetricId id, const Labels& labels, const F& f) {
     if (labels.empty()) {
       for (const Series* series : {&unlabelled_[id], &unlabelled_aliases_[id]}) {
         if (series->exists()) f(*series);
@@ -390,7 +192,7 @@ class Metrics::Impl {
       return;
     }
     for (const Page::Family* family : {&page_.families[id], &page_.aliases[id]}) {
-      if (family->exists()) f(Find(*family, Def(id), labels));
+      if (family->exists()) f(Find(*family, kMetricTable[id], labels));
     }
   }
 
@@ -398,7 +200,7 @@ class Metrics::Impl {
   Page& page_;
   std::array<Series, kNumMetrics> unlabelled_, unlabelled_aliases_;
   std::array<int64_t, kNumMetrics> totals_{};  // engine thread only
-  std::map<std::pair<Id, Labels>, uint64_t> labelled_totals_;
+  std::map<std::pair<MetricId, Labels>, uint64_t> labelled_totals_;
   std::map<std::string, int64_t> tenant_waiting_;  // as shown; engine thread only
 };
 
@@ -450,7 +252,7 @@ void Metrics::ObserveTtft(absl::Duration time) {
   impl_->Observe(kTtft, absl::ToDoubleSeconds(time));
 }
 void Metrics::ObserveItl(absl::Duration gap, int64_t tokens) {
-  static const Buckets kBounds = Ladder(Def(kItl).first_bucket, Def(kItl).last_bucket);
+  static const std::vector<double> kBounds = kMetricTable[kItl].Buckets();
   const double seconds = absl::ToDoubleSeconds(gap);
   // As prometheus-cpp has it: a bound belongs to its own bucket.
   const auto bucket = std::ranges::lower_bound(kBounds, seconds) - kBounds.begin();
@@ -473,7 +275,7 @@ void Metrics::ObserveTpot(absl::Duration time) {
 }
 
 void Metrics::ObserveEnd(FinishReason reason, absl::Duration e2e, const Usage& usage) {
-  impl_->Add(kRequests, 1, {{"finished_reason", FinishedReason(reason)}});
+  impl_->Add(kRequests, 1, {{"finished_reason", std::string(FinishReasonName(reason))}});
   impl_->Observe(kE2e, absl::ToDoubleSeconds(e2e));
   impl_->Observe(kRequestPromptTokens, static_cast<double>(usage.prompt_tokens));
   impl_->Observe(kRequestOutputTokens, static_cast<double>(usage.output_tokens));
@@ -514,11 +316,11 @@ void Metrics::SetConnections(std::string_view protocol, int64_t open) {
 void Metrics::SetDevice(int device, const DeviceGauges& g) {
   const std::string number = fmt::to_string(device);
   using Label = std::pair<std::string, std::string>;
-  const auto set = [&](Id id, const auto& value, auto... more) {
+  const auto set = [&](MetricId id, const auto& value, const auto&... more) {
     prometheus::Labels labels = {{"device", number}, more...};
     if (value.has_value()) impl_->Set(id, static_cast<double>(*value), labels);
   };
-  const auto raise = [&](Id id, const std::optional<uint64_t>& total, auto... more) {
+  const auto raise = [&](MetricId id, const std::optional<uint64_t>& total, const auto&... more) {
     prometheus::Labels labels = {{"device", number}, more...};
     if (total.has_value()) impl_->RaiseSeriesTo(id, *total, labels);
   };
@@ -561,7 +363,7 @@ std::string Metrics::DocumentationTable() {
   std::string out =
       "| metric | type | labels beside `model_name` | meaning | with `--metrics-alias=vllm` also "
       "|\n|---|---|---|---|---|\n";
-  for (const Definition& def : kTable) {
+  for (const MetricDefinition& def : kMetricTable) {
     out += fmt::format("| `{}` | {} | {} | {} | {} |\n", def.name,
                        kTypes[static_cast<size_t>(def.type)], def.labels, def.help,
                        def.vllm ? fmt::format("`{}`", def.vllm) : "");

@@ -1,4 +1,4 @@
-// Every metric of the server, from one table (metrics.cc) that is also docs/api/metrics.md.
+// Every metric of the server, from one table (metric_table.h) that is also docs/api/metrics.md.
 // Thread-safe: updates are atomics or short locks, and rendering never touches the engine thread.
 #pragma once
 
