@@ -1,6 +1,6 @@
 // Every setting of a server. Field names are the flags (--http-port), the TOML keys (http-port)
-// and, upper-cased after SLUICE_, the environment variables (SLUICE_HTTP_PORT); src/apps/config.cc
-// holds the one table with range and help.
+// and, upper-cased after SLUICE_, the environment variables (SLUICE_HTTP_PORT);
+// src/apps/settings.cc holds the one table with range and help.
 #pragma once
 
 #include <cstdint>

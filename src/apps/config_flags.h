@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "apps/config.h"
+#include "apps/settings.h"
 
 namespace sluice {
 

@@ -15,6 +15,7 @@
 #include "apps/config_flags.h"
 #include "apps/create.h"
 #include "apps/serve.h"
+#include "apps/settings.h"
 #include "base/logging.h"
 #include "model/convert.h"
 #include "model/inspect.h"
