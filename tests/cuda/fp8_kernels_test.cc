@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/packed_weights.h"
 #include "tests/cuda/device_fixture.h"
+#include "tests/cuda/product_case.h"
 #include "tests/kernels/reference.h"
 
 namespace sluice::cuda {
@@ -45,6 +46,7 @@ struct Fp8Matrix {
     }
     view.data = bytes.data();
   }
+  [[nodiscard]] PackedWeights Packed() const { return PackWeights(view, 2); }
   std::vector<uint8_t> bytes;
   WeightView view;
 };
@@ -52,21 +54,6 @@ struct Fp8Matrix {
 // Scales of rows, and of blocks of 8 x 32: powers of two.
 float RowScale(int n, int /*b*/) { return std::ldexp(1.0F, n % 5 - 2); }
 float BlockScale(int n, int b) { return std::ldexp(1.0F, (n / 8 + 2 * b) % 5 - 2); }
-
-struct DeviceMatrix {
-  explicit DeviceMatrix(const WeightView& view) : DeviceMatrix(PackWeights(view, 2)) {}
-  explicit DeviceMatrix(const PackedWeights& packed)
-      : tiles(packed.tiles), row_scale(packed.row_scale) {
-    args.format = packed.format;
-    args.weights = tiles.data();
-    args.row_scale = row_scale.data();
-    args.rows = packed.rows;
-    args.columns = packed.columns;
-  }
-  DeviceArray<uint8_t> tiles;
-  DeviceArray<float> row_scale;
-  LinearArgs args{};
-};
 
 struct DeviceFp8 {
   DeviceFp8(int32_t rows, int32_t k)
@@ -84,19 +71,11 @@ enum class By { kFp8, kRows, kTiled };
 // W x + residual by one of the three kernels, [rows * n].
 std::vector<float> Product(By by, const DeviceMatrix& matrix, const DeviceTensor& x, int rows,
                            int k, const DeviceTensor* residual = nullptr) {
-  const int n = matrix.args.rows, stride = n + 3;
+  const int n = matrix.args().rows, stride = n + 3;
   const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(rows) * stride, -77));
-  LinearArgs args = matrix.args;
-  args.num_x_rows = rows;
-  args.out = out.data();
-  args.out_stride = stride;
-  if (residual != nullptr) {
-    args.residual = residual->tensor().data;
-    args.residual_stride = residual->tensor().stride;
-  }
   const DeviceFp8 fp8(rows, k);
   const DeviceHalves halves(rows, k);
-  args.x = halves.halves();
+  const LinearArgs args = matrix.Product(halves, rows, out.data(), stride, residual);
   if (by == By::kFp8) {
     EXPECT_EQ(ToFp8(x.tensor(), fp8.rows(), nullptr), cudaSuccess);
     EXPECT_EQ(LinearFp8(args, fp8.rows(), nullptr), cudaSuccess);
@@ -117,25 +96,23 @@ std::vector<float> Product(By by, const DeviceMatrix& matrix, const DeviceTensor
   return values;
 }
 
-int Weight(int n, int k) { return (n * 7 + k * 3 + n * k) % 15 - 7; }
 // 448 in every row makes the scale 1, and each of these is an e4m3 number.
-float X(int r, int k) { return k == 5 ? 448 : static_cast<float>((r * 11 + k * 5) % 13 - 6); }
-float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
+float E4m3X(int r, int k) { return k == 5 ? 448 : X(r, k); }
 
 TEST_P(Fp8Kernels, ProductsOfWholeNumbersAreExact) {
   constexpr int kN = 40, kK = 608;
   for (const auto scale : {RowScale, BlockScale}) {
     const Fp8Matrix file(kN, kK, [](int n, int k) { return CodeOf(Weight(n, k)); }, scale);
-    const DeviceMatrix matrix(file.view);
+    const DeviceMatrix matrix(file.Packed());
     for (const int rows : {1, 9, 17, 40, 130}) {
-      const DeviceTensor x(rows, kK, X), residual(rows, kN, Rest);
+      const DeviceTensor x(rows, kK, E4m3X), residual(rows, kN, Rest);
       for (const By by : {By::kFp8, rows > 17 ? By::kTiled : By::kRows}) {
         const std::vector<float> got = Product(by, matrix, x, rows, kK, &residual);
         for (int r = 0; r < rows; ++r) {
           for (int n = 0; n < kN; ++n) {
             float sum = Rest(r, n);
             for (int k = 0; k < kK; ++k)
-              sum += static_cast<float>(Weight(n, k)) * scale(n, k / 32) * X(r, k);
+              sum += static_cast<float>(Weight(n, k)) * scale(n, k / 32) * E4m3X(r, k);
             ASSERT_EQ(got[static_cast<size_t>(r) * kN + n], sum)
                 << rows << " rows: " << r << ", " << n;
           }
@@ -153,7 +130,7 @@ TEST_P(Fp8Kernels, AProductWithOneElementIsTheNumber) {
     return static_cast<uint8_t>(c % 128 == 127 ? 0 : c);
   };
   const Fp8Matrix file(kN, kK, code, RowScale);
-  const DeviceMatrix matrix(file.view);
+  const DeviceMatrix matrix(file.Packed());
   const DeviceTensor x(kK, kK, [](int r, int k) { return r == k ? 0.875F : 0.0F; });
   for (const By by : {By::kFp8, By::kRows, By::kTiled}) {
     const std::vector<float> got = Product(by, matrix, x, kK, kK);
@@ -188,7 +165,7 @@ TEST_P(Fp8Kernels, RandomProductsAreThoseOfTheRoundedNumbers) {
     const Fp8Matrix file(
         kN, kK, [&](int n, int k) { return codes[size_t(n) * kK + k]; },
         [&](int n, int b) { return scales[blocks ? size_t(n / 8) * kK + b : size_t(n)]; });
-    const DeviceMatrix matrix(file.view);
+    const DeviceMatrix matrix(file.Packed());
     const WeightView parts[] = {file.view};
     const auto exact = reference::MatMul(host, parts),
                magnitude = reference::MatMulMagnitude(host, parts);
@@ -219,7 +196,7 @@ TEST_P(Fp8Kernels, ARowHasTheSameBitsAmongAnyOthers) {
   const Fp8Matrix file(
       kN, kK, [](int n, int k) { return static_cast<uint8_t>((n * 31 + k * 7) % 127); },
       [](int n, int b) { return 0.1F + static_cast<float>(n / 8 + b); });
-  const DeviceMatrix matrix(file.view);
+  const DeviceMatrix matrix(file.Packed());
   const auto x = [&](int r, int k) { return values[size_t(r) * kK + k]; };
   const auto all = Product(By::kFp8, matrix, DeviceTensor(kRows, kK, x), kRows, kK);
   for (const int rows : {1, 8, 9, 17, 33}) {
@@ -231,12 +208,12 @@ TEST_P(Fp8Kernels, ARowHasTheSameBitsAmongAnyOthers) {
 TEST_P(Fp8Kernels, ManyOutputsTakeTwoPanelsABlock) {
   constexpr int kN = 4096 + 8, kK = 64;
   const Fp8Matrix file(kN, kK, [](int n, int k) { return CodeOf(Weight(n % 64, k)); }, RowScale);
-  const DeviceMatrix matrix(file.view);
-  const std::vector<float> got = Product(By::kFp8, matrix, DeviceTensor(1, kK, X), 1, kK);
+  const DeviceMatrix matrix(file.Packed());
+  const std::vector<float> got = Product(By::kFp8, matrix, DeviceTensor(1, kK, E4m3X), 1, kK);
   for (int n = 0; n < kN; ++n) {
     float sum = 0;
     for (int k = 0; k < kK; ++k)
-      sum += static_cast<float>(Weight(n % 64, k)) * RowScale(n, 0) * X(0, k);
+      sum += static_cast<float>(Weight(n % 64, k)) * RowScale(n, 0) * E4m3X(0, k);
     ASSERT_EQ(got[n], sum) << n;
   }
 }
@@ -310,7 +287,7 @@ TEST_P(Fp8Kernels, ANumberThatIsNoneStaysOne) {
   for (const float bad : {std::nanf(""), INFINITY}) {
     const DeviceTensor x(2, kK, [&](int r, int k) { return r == 0 && k == 3 ? bad : 1.0F; });
     const Fp8Matrix file(16, kK, [](int, int) { return CodeOf(1); }, RowScale);
-    const std::vector<float> got = Product(By::kFp8, DeviceMatrix(file.view), x, 2, kK);
+    const std::vector<float> got = Product(By::kFp8, DeviceMatrix(file.Packed()), x, 2, kK);
     for (int n = 0; n < 16; ++n) {
       EXPECT_FALSE(std::isfinite(got[n])) << n;
       EXPECT_NEAR(got[16 + n], kK * RowScale(n, 0), 1e-4) << n;
@@ -335,7 +312,7 @@ TEST_P(Fp8Kernels, ExpertsTakeTheirOwnRows) {
   const DeviceArray<uint8_t> weights(tiles);
   const DeviceArray<float> row_scale(scales);
   const DeviceArray<int32_t> begins(begin), actives(active);
-  const DeviceTensor x(kRows, kK, X), out(kRows, kN);
+  const DeviceTensor x(kRows, kK, E4m3X), out(kRows, kN);
   const DeviceFp8 fp8(kRows, kK);
   LinearArgs args{.format = packed.format,
                   .weights = weights.data(),
@@ -357,7 +334,7 @@ TEST_P(Fp8Kernels, ExpertsTakeTheirOwnRows) {
     for (int n = 0; n < kN; ++n) {
       float sum = 0;
       for (int k = 0; k < kK; ++k)
-        sum += static_cast<float>(Weight(n, k)) * BlockScale(n, k / 32) * X(r, k);
+        sum += static_cast<float>(Weight(n, k)) * BlockScale(n, k / 32) * E4m3X(r, k);
       ASSERT_EQ(got[static_cast<size_t>(r) * kN + n], sum * (r < 9 ? 2 : 4)) << r << ", " << n;
     }
   }
@@ -367,11 +344,14 @@ TEST_P(Fp8Kernels, EmbeddingsAreTheRowsThatTokensName) {
   constexpr int kN = 40, kK = 96;
   for (const auto scale : {RowScale, BlockScale}) {
     const Fp8Matrix file(kN, kK, [](int n, int k) { return CodeOf(Weight(n, k)); }, scale);
-    const DeviceMatrix matrix(file.view);
+    const DeviceMatrix matrix(file.Packed());
     const DeviceArray<int32_t> tokens(std::vector<int32_t>{3, 39, 12});
     const DeviceTensor out(3, kK);
-    EmbedArgs args{
-        .table = matrix.args, .batch = {}, .last_tokens = nullptr, .scale = 2, .out = out.tensor()};
+    EmbedArgs args{.table = matrix.args(),
+                   .batch = {},
+                   .last_tokens = nullptr,
+                   .scale = 2,
+                   .out = out.tensor()};
     args.batch.tokens = tokens.data();
     ASSERT_EQ(Embed(args, nullptr), cudaSuccess);
     const std::vector<float> got = out.Read();

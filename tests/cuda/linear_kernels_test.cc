@@ -1,5 +1,5 @@
-// Products with packed matrices, rows of them as embeddings, and experts, on whole numbers whose
-// sums are exact: nothing may differ from plain loops.
+// Products with packed matrices, and rows of them as embeddings, on whole numbers whose sums are
+// exact: nothing may differ from plain loops.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/packed_weights.h"
 #include "tests/cuda/device_fixture.h"
+#include "tests/cuda/product_case.h"
 #include "tests/kernels/reference.h"
 #include "tests/kernels/weight_bytes.h"
 
@@ -18,16 +19,12 @@ namespace {
 class LinearKernels : public KernelTest {};
 INSTANTIATE_TEST_SUITE_P(Seeds, LinearKernels, ::testing::Values(0, 1, 2));
 
-int Weight(int n, int k) { return (n * 7 + k * 3 + n * k) % 15 - 7; }
 // Of 32 columns of a row: what a file's block multiplies its codes with.
 float ScaleOf(int n, int k) {
   constexpr float kScales[] = {1, 2, 0.5F};
   return kScales[(n + k / 32) % 3];
 }
 float Value(int n, int k) { return static_cast<float>(Weight(n, k)) * ScaleOf(n, k); }
-float X(int r, int k) { return static_cast<float>((r * 11 + k * 5) % 13 - 6); }
-float Rest(int r, int n) { return static_cast<float>(r * 100 + n); }
-
 // Element `at` of a super-block of Q4_K or Q5_K of row n: w times d times 1, 2, 3 or 4.
 void PutSuperBlock(bool five, int n, int at, int w, float d, uint8_t* block) {
   const int b = at / 32, steps = (n + b) % 4 + 1;
@@ -119,20 +116,6 @@ struct FileMatrix {
   std::vector<double> values;
 };
 
-struct DeviceMatrix {
-  explicit DeviceMatrix(const PackedWeights& packed)
-      : tiles(packed.tiles), row_scale(packed.row_scale) {
-    args.format = packed.format;
-    args.weights = tiles.data();
-    args.row_scale = row_scale.data();
-    args.rows = packed.rows;
-    args.columns = packed.columns;
-  }
-  DeviceArray<uint8_t> tiles;
-  DeviceArray<float> row_scale;
-  LinearArgs args{};
-};
-
 TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
   constexpr int kN = 40, kStride = kN + 3;
   for (const DType dtype : kTypes) {
@@ -143,13 +126,7 @@ TEST_P(LinearKernels, ProductsOfWholeNumbersAreExact) {
       const DeviceHalves x(rows, kK, X);
       const DeviceTensor residual(rows, kN, Rest);
       const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(rows) * kStride, -77));
-      LinearArgs args = matrix.args;
-      args.x = x.halves();
-      args.num_x_rows = rows;
-      args.residual = residual.tensor().data;
-      args.residual_stride = residual.tensor().stride;
-      args.out = out.data();
-      args.out_stride = kStride;
+      const LinearArgs args = matrix.Product(x, rows, out.data(), kStride, &residual);
       // Whole numbers: both orders of sums give the same.
       ASSERT_EQ(rows > 17 ? LinearTiled(args, {}, nullptr) : LinearRows(args, nullptr),
                 cudaSuccess);
@@ -189,11 +166,7 @@ TEST_P(LinearKernels, NestedScalesOfUnusedNumbersAreZero) {
   const DeviceMatrix matrix(PackWeights(file.view));
   const DeviceHalves x(1, 512, X);
   const DeviceArray<float> out(16);
-  LinearArgs args = matrix.args;
-  args.x = x.halves();
-  args.num_x_rows = 1;
-  args.out = out.data();
-  args.out_stride = 16;
+  const LinearArgs args = matrix.Product(x, 1, out.data(), 16);
   ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
   const std::vector<float> got = out.Read();
   for (int n = 0; n < 16; ++n) {
@@ -217,11 +190,7 @@ TEST_P(LinearKernels, EveryFileTypeGivesTheProductsOfItsNumbers) {
     const DeviceMatrix matrix(PackWeights(weights.view));
     const DeviceHalves x(kRows, kK, X);
     const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(kRows) * kN, -77));
-    LinearArgs args = matrix.args;
-    args.x = x.halves();
-    args.num_x_rows = kRows;
-    args.out = out.data();
-    args.out_stride = kN;
+    const LinearArgs args = matrix.Product(x, kRows, out.data(), kN);
     ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
     const std::vector<float> got = out.Read();
     const WeightView parts[] = {weights.view};
@@ -277,13 +246,8 @@ TEST_P(LinearKernels, RangesOfColumnsAddUpExactly) {
     const DeviceRanges memory(places, ranges);
     for (int run = 0; run < 2; ++run) {  // the counters are ready for another
       const DeviceTensor out(rows, n);
-      LinearArgs args = matrix.args;
-      args.x = x.halves();
-      args.num_x_rows = rows;
-      args.residual = residual.tensor().data;
-      args.residual_stride = residual.tensor().stride;
-      args.out = out.tensor().data;
-      args.out_stride = out.tensor().stride;
+      const LinearArgs args =
+          matrix.Product(x, rows, out.tensor().data, out.tensor().stride, &residual);
       ASSERT_EQ(LinearTiled(args, memory.ranges(), nullptr), cudaSuccess);
       const std::vector<float> got = out.Read();
       for (int r = 0; r < rows; ++r) {
@@ -311,11 +275,7 @@ TEST_P(LinearKernels, WhichRangeIsLastDoesNotShow) {
   for (uint64_t seed = 0; seed < 4; ++seed) {
     simt::SetSeed(100 * GetParam() + seed);
     const DeviceTensor out(kRows, kN);
-    LinearArgs args = matrix.args;
-    args.x = x.halves();
-    args.num_x_rows = kRows;
-    args.out = out.tensor().data;
-    args.out_stride = out.tensor().stride;
+    const LinearArgs args = matrix.Product(x, kRows, out.tensor().data, out.tensor().stride);
     ASSERT_EQ(LinearTiled(args, memory.ranges(), nullptr), cudaSuccess);
     const std::vector<float> got = out.Read();
     if (first.empty()) first = got;
@@ -330,11 +290,7 @@ TEST_P(LinearKernels, ManyOutputsTakeTwoPanelsABlock) {
       PackWeights({.dtype = DType::kQ8_0, .rows = kN, .cols = kK, .data = file.data()}));
   const DeviceHalves x(1, kK, X);
   const DeviceArray<float> out(kN);
-  LinearArgs args = matrix.args;
-  args.x = x.halves();
-  args.num_x_rows = 1;
-  args.out = out.data();
-  args.out_stride = kN;
+  const LinearArgs args = matrix.Product(x, 1, out.data(), kN);
   ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
   const std::vector<float> got = out.Read();
   for (int n = 0; n < kN; ++n) {
@@ -355,7 +311,7 @@ TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
         slots(std::vector<int32_t>{0, 2}), last(std::vector<int32_t>{0, 0, 21});
     const DeviceTensor out(4, kK);
     EmbedArgs args{
-        .table = matrix.args, .last_tokens = last.data(), .scale = 2, .out = out.tensor()};
+        .table = matrix.args(), .last_tokens = last.data(), .scale = 2, .out = out.tensor()};
     args.batch.tokens = tokens.data();
     args.batch.token_row = rows.data();
     args.batch.slots = slots.data();
@@ -365,124 +321,6 @@ TEST_P(LinearKernels, EmbeddingsAreTheRowsThatTokensName) {
     for (int t = 0; t < 4; ++t) {
       for (int k = 0; k < kK; ++k)
         ASSERT_EQ(got[static_cast<size_t>(t) * kK + k], 2 * file.at(kToken[t], k));
-    }
-  }
-}
-
-struct DeviceRouting {
-  DeviceRouting(int num_experts, int num_used, int tokens)
-      : experts(size_t(tokens) * num_used),
-        place(experts),
-        choice(experts),
-        begin(size_t(num_experts) + 1),
-        active(size_t(num_experts) + 1),
-        weights(size_t(tokens) * num_used) {}
-  struct Ints {
-    explicit Ints(size_t n) : size(n), array(n) {}
-    Ints(const Ints& other) : Ints(other.size) {}
-    size_t size;
-    DeviceArray<int32_t> array;
-  };
-  Ints experts, place, choice, begin, active;
-  DeviceArray<float> weights;
-  [[nodiscard]] Routing routing(int num_experts, int num_used) const {
-    return {num_experts,        num_used,           experts.array.data(),
-            weights.data(),     place.array.data(), choice.array.data(),
-            begin.array.data(), active.array.data()};
-  }
-};
-
-TEST_P(LinearKernels, ExpertsAreChosenSortedAppliedAndSummed) {
-  constexpr int kExperts = 40, kUsed = 3, kTokens = 45, kN = 24, kK = 64;
-  const auto logit = [](int t, int e) {  // Some experts get more tokens than a block takes at once.
-    return static_cast<float>((t % 5 * 17 + e * 23) % 41);
-  };
-  const DeviceTensor logits(kTokens, kExperts, logit);
-  for (const bool renormalise : {true, false}) {
-    const DeviceRouting device(kExperts, kUsed, kTokens);
-    const Routing routing = device.routing(kExperts, kUsed);
-    ASSERT_EQ(RouteExperts(logits.tensor(), renormalise, routing, nullptr), cudaSuccess);
-
-    std::vector<std::pair<int, int>> by_expert;  // expert, choice
-    std::vector<double> weights;
-    for (int t = 0; t < kTokens; ++t) {
-      std::vector<int> order(kExperts);
-      for (int e = 0; e < kExperts; ++e) order[e] = e;
-      std::ranges::stable_sort(order, [&](int a, int b) { return logit(t, a) > logit(t, b); });
-      double sum = 0;
-      for (int c = 0; c < (renormalise ? kUsed : kExperts); ++c)
-        sum += std::exp(logit(t, order[c]));
-      for (int c = 0; c < kUsed; ++c) {
-        by_expert.emplace_back(order[c], t * kUsed + c);
-        weights.push_back(std::exp(logit(t, order[c])) / sum);
-      }
-    }
-    std::ranges::sort(by_expert);
-    const std::vector<float> got_weights = device.weights.Read();
-    for (size_t j = 0; j < weights.size(); ++j) ASSERT_NEAR(got_weights[j], weights[j], 1e-6) << j;
-    const std::vector<int32_t> choice = device.choice.array.Read(),
-                               place = device.place.array.Read();
-    for (size_t p = 0; p < by_expert.size(); ++p) {
-      ASSERT_EQ(choice[p], by_expert[p].second);
-      ASSERT_EQ(place[choice[p]], static_cast<int32_t>(p));
-    }
-
-    std::vector<uint8_t> tiles;
-    std::vector<float> scales;
-    PackedWeights packed;
-    for (int e = 0; e < kExperts; ++e) {  // expert e is the matrix times e + 1
-      std::vector<float> values;
-      for (int i = 0; i < kN * kK; ++i)
-        values.push_back(static_cast<float>(Weight(i / kK, i % kK) * (e + 1)));
-      packed = PackWeights({.dtype = DType::kF32, .rows = kN, .cols = kK, .data = values.data()});
-      tiles.insert(tiles.end(), packed.tiles.begin(), packed.tiles.end());
-      scales.insert(scales.end(), packed.row_scale.begin(), packed.row_scale.end());
-    }
-    const DeviceArray<uint8_t> tiles_d(tiles);
-    const DeviceArray<float> scales_d(scales);
-    const int places = kTokens * kUsed;
-    const DeviceHalves x(places, kK, X);
-    const DeviceTensor out(places, kN);
-    LinearArgs args{.format = packed.format,
-                    .weights = tiles_d.data(),
-                    .row_scale = scales_d.data(),
-                    .rows = kN,
-                    .columns = packed.columns,
-                    .x = x.halves(),
-                    .num_x_rows = places,
-                    .out = out.tensor().data,
-                    .out_stride = out.tensor().stride,
-                    .begin = routing.begin,
-                    .active = routing.active,
-                    .expert_bytes = static_cast<int64_t>(packed.tiles.size()),
-                    .max_active = std::min(kExperts, places)};
-    ASSERT_EQ(LinearRows(args, nullptr), cudaSuccess);
-    const std::vector<float> got = out.Read();
-    for (int p = 0; p < places; ++p) {
-      for (int n = 0; n < kN; ++n) {
-        float sum = 0;
-        for (int k = 0; k < kK; ++k) sum += static_cast<float>(Weight(n, k)) * X(p, k);
-        ASSERT_EQ(got[static_cast<size_t>(p) * kN + n],
-                  sum * static_cast<float>(by_expert[p].first + 1))
-            << p << ", " << n;
-      }
-    }
-
-    const DeviceTensor rest(kTokens, kN, Rest), combined(kTokens, kN);
-    ASSERT_EQ(CombineExperts(out.tensor(), routing, rest.tensor(), combined.tensor(), nullptr),
-              cudaSuccess);
-    const std::vector<float> sums = combined.Read();
-    for (int t = 0; t < kTokens; ++t) {
-      for (int n = 0; n < kN; ++n) {
-        double sum = Rest(t, n), magnitude = std::abs(sum);
-        for (int c = 0; c < kUsed; ++c) {
-          const double term =
-              weights[t * kUsed + c] * got[static_cast<size_t>(place[t * kUsed + c]) * kN + n];
-          sum += term;
-          magnitude += std::abs(term);
-        }
-        ASSERT_NEAR(sums[static_cast<size_t>(t) * kN + n], sum, 2e-6 * magnitude) << t << ", " << n;
-      }
     }
   }
 }
