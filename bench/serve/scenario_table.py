@@ -26,7 +26,7 @@ class Scenario:
 
 ROWS_1000 = ["--max-rows", "1024", "--max-step-tokens", "4096", "--max-waiting-requests", "2048"]
 GRPC_1000 = [
-    "--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16", "--protocol", "grpc",
+    "--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16",
     "--grpc-connections", "10",
 ]  # fmt: skip
 SCENARIOS = {
@@ -35,11 +35,16 @@ SCENARIOS = {
         ["--concurrency", "1000", "--output-tokens", "uniform:150,350", "--prompt-tokens", "16"], raw=True,
     ),
     "grpc-1000": Scenario(
-        "1000 streams over 10 gRPC connections, a token each 10 ms", 15, ROWS_1000, GRPC_1000, raw=True, grpc=True,
+        "1000 streams over 10 gRPC connections, a token each 10 ms", 15, ROWS_1000,
+        [*GRPC_1000, "--protocol", "grpc"], raw=True, grpc=True,
     ),
     "grpc-h2-1000": Scenario(
-        "the same, with the server's transport over nghttp2", 15, [*ROWS_1000, "--grpc-transport", "nghttp2"], GRPC_1000,
-        raw=True, grpc=True,
+        "the same, with the server's transport over nghttp2", 15, [*ROWS_1000, "--grpc-transport", "nghttp2"],
+        [*GRPC_1000, "--protocol", "grpc"], raw=True, grpc=True,
+    ),
+    "kserve-1000": Scenario(
+        "the same over the Open Inference Protocol", 15, [*ROWS_1000, "--grpc-transport", "nghttp2"],
+        [*GRPC_1000, "--protocol", "kserve"], raw=True, grpc=True,
     ),
     "overload-3x": Scenario(
         "three times the requests that 32 rows can serve", 20,
