@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <utility>
 
 namespace sluice {
 namespace {
@@ -31,6 +32,26 @@ int ClampToInt(size_t size) {
   return static_cast<int>(std::min(size, static_cast<size_t>(std::numeric_limits<int>::max())));
 }
 
+// Where OpenSSL writes to after the handshake: a std::string.
+BIO_METHOD* StringBio() {
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* const made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "string");
+    BIO_meth_set_write_ex(made, [](BIO* bio, const char* data, size_t size, size_t* written) {
+      static_cast<std::string*>(BIO_get_data(bio))->append(data, size);
+      *written = size;
+      return 1;
+    });
+    BIO_meth_set_ctrl(made, [](BIO* /*bio*/, int command, long /*number*/, void* /*data*/) -> long {
+      return command == BIO_CTRL_FLUSH ? 1 : 0;
+    });
+    return made;
+  }();
+  return method;
+}
+
+// What OpenSSL has to say by itself, to a peer that does not listen (replies to key updates).
+constexpr size_t kMaxReplies = 64U << 10U;
+
 }  // namespace
 
 IoResult Transport::FromSsl(int result) {
@@ -45,7 +66,14 @@ IoResult Transport::FromSsl(int result) {
 IoResult Transport::Handshake() {
   if (ssl_ == nullptr) return {IoState::kDone, 1};
   ERR_clear_error();
-  return FromSsl(SSL_do_handshake(ssl_.get()));
+  const IoResult result = FromSsl(SSL_do_handshake(ssl_.get()));
+  if (result.state != IoState::kDone) return result;
+  BIO* const bio = BIO_new(StringBio());
+  if (bio == nullptr) return {IoState::kClosed, 0};
+  BIO_set_data(bio, sealed_.get());
+  BIO_set_init(bio, 1);
+  SSL_set0_wbio(ssl_.get(), bio);
+  return result;
 }
 
 IoResult Transport::Read(char* data, size_t size) {
@@ -54,36 +82,47 @@ IoResult Transport::Read(char* data, size_t size) {
     return FromSyscall(Retry([&] { return ::recv(fd, data, size, MSG_DONTWAIT); }),
                        IoState::kWantRead);
   }
+  const size_t before = sealed_->size();
   ERR_clear_error();
-  return FromSsl(SSL_read(ssl_.get(), data, ClampToInt(size)));
+  const IoResult result = FromSsl(SSL_read(ssl_.get(), data, ClampToInt(size)));
+  replies_ = (before == 0 ? 0 : replies_) + sealed_->size() - before;
+  return replies_ > kMaxReplies ? IoResult{IoState::kClosed, 0} : result;
 }
 
-IoResult Transport::Write(std::string_view data) {
-  if (ssl_ == nullptr) {
-    const int fd = socket_.native_handle();
-    return FromSyscall(
-        Retry([&] { return ::send(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL); }),
-        IoState::kWantWrite);
-  }
+IoResult Transport::Send(std::string_view bytes) {
+  const int fd = socket_.native_handle();
+  return FromSyscall(
+      Retry([&] { return ::send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL); }),
+      IoState::kWantWrite);
+}
+
+bool Transport::Seal(std::string_view text) {
   // While an answer goes out its buffers stay: OpenSSL would make them anew for each chunk.
-  SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
-  // SIGPIPE is blocked on I/O threads, since OpenSSL writes without MSG_NOSIGNAL.
+  if (std::exchange(releases_, false)) SSL_clear_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
+  while (!text.empty()) {
+    ERR_clear_error();
+    const int taken = SSL_write(ssl_.get(), text.data(), ClampToInt(text.size()));
+    if (taken <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(taken));
+  }
+  return true;
+}
+
+void Transport::SealGoodbye() {
+  if (SSL_is_init_finished(ssl_.get()) != 1) return;
   ERR_clear_error();
-  return FromSsl(SSL_write(ssl_.get(), data.data(), ClampToInt(data.size())));
+  SSL_shutdown(ssl_.get());
+  ERR_clear_error();
 }
 
 void Transport::ReleaseBuffers() {
-  if (ssl_ == nullptr) return;
-  SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);  // whatever reads find nothing
+  // Set first: a read that finds nothing would make a buffer and keep it.
+  if (!std::exchange(releases_, true)) SSL_set_mode(ssl_.get(), SSL_MODE_RELEASE_BUFFERS);
   SSL_free_buffers(ssl_.get());
+  if (sealed_->empty()) *sealed_ = std::string();
 }
 
 void Transport::ShutdownWrite() {
-  if (ssl_ != nullptr && SSL_is_init_finished(ssl_.get()) == 1) {
-    ERR_clear_error();
-    SSL_shutdown(ssl_.get());
-    ERR_clear_error();
-  }
   boost::system::error_code ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
 }

@@ -57,6 +57,7 @@ void Wire::Wake() {
 bool Wire::PumpInput() {
   // One buffer a thread, so that an idle connection holds none.
   static thread_local std::array<char, kReadBytes> buffer;
+  const bool quiet = unsent().empty();
   bool any = false;
   while (!closed_ && input_.size() < max_input_bytes_) {
     const IoResult result = transport_.Read(buffer.data(), buffer.size());
@@ -73,20 +74,23 @@ bool Wire::PumpInput() {
     }
     break;
   }
+  if (quiet && !unsent().empty()) Flush();  // OpenSSL has replied
   return any || closed_;
 }
 
 void Wire::Flush(SendBatch* batch) {
-  if (batch != nullptr && !broken_ && !write_armed_ && !transport_.is_tls() && !unsent().empty())
-    return batch->Add(this);
-  while (!broken_ && output_begin_ < output_.size()) {
-    const IoResult result = transport_.Write(unsent());
+  if (transport_.is_tls() && !broken_ && !output_.empty()) {
+    if (!transport_.Seal(output_)) Fail();
+    output_.clear();
+  }
+  if (batch != nullptr && !broken_ && !write_armed_ && !unsent().empty()) return batch->Add(this);
+  while (!broken_ && !unsent().empty()) {
+    const IoResult result = transport_.Send(unsent());
     if (result.state == IoState::kDone) {
       output_begin_ += result.bytes;
       write_deadline_ = SteadyTime::max();
     } else if (result.state == IoState::kClosed) {
-      broken_ = true;
-      PeerGone();
+      Fail();
     } else {
       if (write_deadline_ == SteadyTime::max())
         write_deadline_ = std::chrono::steady_clock::now() + write_timeout_;
@@ -94,23 +98,27 @@ void Wire::Flush(SendBatch* batch) {
       return;
     }
   }
-  output_.clear();
+  outgoing().clear();
   output_begin_ = 0;
   write_deadline_ = SteadyTime::max();
+}
+
+void Wire::Fail() {
+  broken_ = true;
+  PeerGone();
 }
 
 void Wire::Sent(int result) {
   if (result > 0) {
     output_begin_ += static_cast<size_t>(result);
   } else if (result != -EAGAIN && result != -EINTR && !broken_) {
-    broken_ = true;
-    PeerGone();
+    Fail();
   }
   Flush();  // the rest, or to wait until the client takes more
 }
 
 void Wire::ReleaseMemory() {
-  transport_.ReleaseBuffers();
+  if (transport_.is_tls()) transport_.ReleaseBuffers();
   if (input_.empty()) input_ = std::string();
   if (output_.empty()) output_ = std::string();
 }
@@ -147,6 +155,7 @@ void Wire::PeerGone() {
 void Wire::Break() {
   broken_ = true;
   output_.clear();
+  outgoing().clear();
   output_begin_ = 0;
   PeerGone();
   Wake();
@@ -184,6 +193,10 @@ asio::awaitable<bool> Wire::Handshake() {
 }
 
 asio::awaitable<void> Wire::Close(bool unread) {
+  if (!broken_ && transport_.is_tls()) {
+    transport_.SealGoodbye();
+    Flush();
+  }
   // Closing says the same to who reads to the end of a plain connection.
   if (!broken_ && (unread || transport_.is_tls())) transport_.ShutdownWrite();
   if (unread) SetReadDeadline(std::chrono::steady_clock::now() + kLinger);

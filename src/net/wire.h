@@ -58,12 +58,12 @@ class Wire {
   void Flush(SendBatch* batch = nullptr);
   // For a batch: what to send, where to, and what came of it (bytes, or a negative errno).
   [[nodiscard]] std::string_view unsent() const {
-    return std::string_view(output_).substr(output_begin_);
+    return std::string_view(outgoing()).substr(output_begin_);
   }
   [[nodiscard]] int fd() { return transport_.socket().native_handle(); }
   void Sent(int result);
   // The client is slow: what was appended has not all gone out.
-  [[nodiscard]] bool blocked() const { return !output_.empty(); }
+  [[nodiscard]] bool blocked() const { return !output_.empty() || !unsent().empty(); }
   // Nothing can be written any more.
   [[nodiscard]] bool broken() const { return broken_; }
 
@@ -90,9 +90,17 @@ class Wire {
   template <class Handler>
   struct WaiterOf;
 
+  // What goes to the socket: the output itself, or as TLS has sealed it.
+  [[nodiscard]] std::string& outgoing() {
+    return transport_.is_tls() ? transport_.sealed() : output_;
+  }
+  [[nodiscard]] const std::string& outgoing() const {
+    return transport_.is_tls() ? transport_.sealed() : output_;
+  }
   void Arm(IoState want);
   void OnReady();
   void PeerGone();
+  void Fail();  // nothing can be written any more
 
   Transport transport_;
   const size_t max_input_bytes_;
@@ -109,8 +117,8 @@ class Wire {
   bool timed_out_ = false;
   SteadyTime read_deadline_ = SteadyTime::max();
 
-  std::string output_;  // [output_begin_, size) is still to go
-  size_t output_begin_ = 0;
+  std::string output_;       // of TLS: what is not sealed yet
+  size_t output_begin_ = 0;  // [output_begin_, size) of outgoing() is still to go
   bool write_armed_ = false;
   bool broken_ = false;
   SteadyTime write_deadline_ = SteadyTime::max();

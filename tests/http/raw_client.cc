@@ -150,6 +150,10 @@ bool RawClient::AtEnd() {
   return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
+bool RawClient::UpdateKeys() {
+  return SSL_key_update(ssl_, SSL_KEY_UPDATE_REQUESTED) == 1 && SSL_do_handshake(ssl_) == 1;
+}
+
 void RawClient::CloseWrite() { ::shutdown(fd_, SHUT_WR); }
 
 void RawClient::Close() {

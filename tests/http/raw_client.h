@@ -39,6 +39,8 @@ class RawClient {
   std::string ReadUntil(std::string_view text);
   // True if the server closes within 10 s, having sent nothing more.
   bool AtEnd();
+  // TLS 1.3: changes its key and asks the server to change its own. False: the connection is over.
+  bool UpdateKeys();
   void CloseWrite();
   void Close();
   void Reset();  // closes with RST

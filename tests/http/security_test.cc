@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -147,6 +148,24 @@ TEST_F(Security, TlsMergesForSlowClientsAndSeesThemLeave) {
   client.ReadUntil("assistant");
   client.Close();
   EXPECT_TRUE(service.WaitForCancels(1));
+}
+
+// Each key update asks for one in return; a client that does not read them must not make the server
+// keep them.
+TEST_F(Security, TlsClientsThatAskAndDoNotListenAreSentAway) {
+  UseTls(false);
+  Start();
+  const ClientContext context = MakeClient(authority_);
+  RawClient client(server->port(), context.get());
+  ASSERT_TRUE(client.connected());
+  client.Send(
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+      "application/json\r\nContent-Length: 4000000\r\n\r\n");
+  std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to what the server has closed
+  int updates = 0;
+  for (; updates < 4'000'000 && client.UpdateKeys(); ++updates) client.Send("x");
+  EXPECT_LT(updates, 100'000);
+  EXPECT_EQ(AskTls(context, Get("/livez")), 200);
 }
 
 TEST_F(Security, TlsPortTakesNothingElse) {
