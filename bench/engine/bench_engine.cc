@@ -1,8 +1,9 @@
 // CPU time a token of the engine's own work: scheduler, engine loop and output, over an executor
 // that computes nothing and a queue that only counts. `bench_engine [rows] [output tokens]`.
 //
-// Two figures: the process's CPU time less the executor's own, by output token; and allocations by
-// output token in steady state (every row generating, none beginning or ending).
+// Three figures: the process's CPU time less the executor's own, by output token; allocations by
+// output token in steady state (every row generating, none beginning or ending); and the time of
+// one Schedule for all rows.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -11,13 +12,16 @@
 #include <cstdlib>
 #include <ctime>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "base/check.h"
 #include "engine/engine.h"
+#include "scheduler/scheduler.h"
 
 namespace {
 
@@ -58,7 +62,20 @@ class WordTokenizer final : public Tokenizer {
   [[nodiscard]] int32_t vocab_size() const override { return 1000; }
 };
 
-// Samples token 7 for every row that samples; counts its own CPU time.
+// Token 7 for every row that samples.
+StepResult ResultOf(const BatchPlan& plan) {
+  StepResult result;
+  result.step = plan.step;
+  result.rows.reserve(plan.rows.size());
+  for (const Row& row : plan.rows) {
+    RowResult& r = result.rows.emplace_back();
+    r.sequence = row.sequence;
+    if (row.output == RowOutput::kSample) r.tokens.push_back({.token = 7});
+  }
+  return result;
+}
+
+// Counts its own CPU time.
 class EmptyExecutor final : public Executor {
  public:
   [[nodiscard]] int max_steps_in_flight() const override { return 2; }
@@ -72,14 +89,7 @@ class EmptyExecutor final : public Executor {
     const double begin = CpuSeconds(CLOCK_THREAD_CPUTIME_ID);
     const BatchPlan plan = std::move(plans_.front());
     plans_.pop_front();
-    StepResult result;
-    result.step = plan.step;
-    result.rows.reserve(plan.rows.size());
-    for (const Row& row : plan.rows) {
-      RowResult& r = result.rows.emplace_back();
-      r.sequence = row.sequence;
-      if (row.output == RowOutput::kSample) r.tokens.push_back({.token = 7});
-    }
+    StepResult result = ResultOf(plan);
     seconds += CpuSeconds(CLOCK_THREAD_CPUTIME_ID) - begin;
     return result;
   }
@@ -114,16 +124,48 @@ class CountingQueue final : public EventQueue {
   int64_t first_allocations = 0, first_tokens = 0, last_allocations = 0, last_tokens = 0;
 };
 
+SchedulerConfig ConfigOf(int32_t rows, int32_t output_tokens) {
+  return {.max_rows = rows,
+          .max_step_tokens = std::max(rows, 8192),
+          .num_kv_blocks = (kPromptTokens + output_tokens + 15) / 16 * rows + 16,
+          .max_model_len = kPromptTokens + output_tokens,
+          .max_waiting_sequences = 1 << 20,
+          .max_waiting_tokens = 1 << 30,
+          .max_steps_in_flight = 2};
+}
+
+// One step in flight, as when the device is the slower part.
+void TimeSchedule(int32_t rows, int32_t output_tokens) {
+  Scheduler scheduler(ConfigOf(rows, output_tokens));
+  const absl::Time now = absl::UnixEpoch();
+  for (int32_t i = 0; i < rows; ++i) {
+    SequenceSpec spec{.id = static_cast<SequenceId>(i) + 1,
+                      .sampling = std::make_shared<const SamplingParams>(),
+                      .prompt_tokens = std::vector<TokenId>(kPromptTokens, i % 1000),
+                      .max_output_tokens = output_tokens,
+                      .arrival_time = now};
+    SLUICE_CHECK(scheduler.Add(std::move(spec)).ok(), "sequence {} does not fit", i);
+  }
+  std::vector<double> full;  // microseconds of plans in which every row generates
+  BatchPlan before = scheduler.Schedule(now).plan;
+  while (scheduler.HasSequences()) {
+    const double begin = CpuSeconds(CLOCK_THREAD_CPUTIME_ID);
+    BatchPlan plan = scheduler.Schedule(now).plan;
+    const double seconds = CpuSeconds(CLOCK_THREAD_CPUTIME_ID) - begin;
+    if (std::ssize(plan.rows) == rows && std::ssize(plan.tokens) == rows)
+      full.push_back(seconds * 1e6);
+    if (!before.rows.empty()) scheduler.Apply(ResultOf(before));
+    before = std::move(plan);
+  }
+  std::sort(full.begin(), full.end());
+  fmt::print(
+      "{} rows, {} plans: a schedule takes {:.0f} us in the median, p99 {:.0f}, at most {:.0f}\n",
+      rows, full.size(), full[full.size() / 2], full[full.size() * 99 / 100], full.back());
+}
+
 int Run(int32_t rows, int32_t output_tokens) {
-  const int32_t blocks = (kPromptTokens + output_tokens + 15) / 16 * rows + 16;
   EngineOptions options;
-  options.scheduler = {.max_rows = rows,
-                       .max_step_tokens = std::max(rows, 8192),
-                       .num_kv_blocks = blocks,
-                       .max_model_len = kPromptTokens + output_tokens,
-                       .max_waiting_sequences = 1 << 20,
-                       .max_waiting_tokens = 1 << 30,
-                       .max_steps_in_flight = 2};
+  options.scheduler = ConfigOf(rows, output_tokens);
   const WordTokenizer tokenizer;
   Metrics metrics("bench", "");
   const RealClock clock;
@@ -163,5 +205,6 @@ int Run(int32_t rows, int32_t output_tokens) {
 int main(int argc, char** argv) {
   const int32_t rows = argc > 1 ? std::atoi(argv[1]) : 1000;
   const int32_t tokens = argc > 2 ? std::atoi(argv[2]) : 500;
+  sluice::TimeSchedule(rows, tokens);
   return sluice::Run(rows, tokens);
 }

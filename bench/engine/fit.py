@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--device-out", type=pathlib.Path, default=pathlib.Path("fitted.toml"))
     parser.add_argument("--runs-out", type=pathlib.Path, help="also write what was measured, with every step")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-rows", type=int, default=16)
     parser.add_argument("--max-step-tokens", type=int, default=256)

@@ -148,7 +148,6 @@ step-s = 1e-3
 layer-s = 5e-6
 token-s = 0
 row-s = 1e-6
-max-steps-in-flight = 1
 """
 
 
@@ -182,30 +181,36 @@ def ttfts(server, tokens: int, count: int) -> list[float]:
     return sorted(out)
 
 
-def test_a_flood_costs_another_tenant_no_more_than_a_chunk_a_step_in_flight(start, tmp_path):
+@pytest.mark.parametrize("steps_in_flight", [1, 2])
+def test_a_flood_costs_another_tenant_no_more_than_a_chunk_a_step_in_flight(start, tmp_path, steps_in_flight):
+    """A chunk of the flood's comes with the rows that it generates: a tenth more is allowed for those. Should the machine
+    stall, two more attempts are made."""
     device = tmp_path / "slow.toml"
-    device.write_text(DEVICE)
+    device.write_text(f"{DEVICE}max-steps-in-flight = {steps_in_flight}\n")
     server = start(
         "--backend", "sim", "--sim-device", str(device), "--model-shape", "llama-3.1-8b", "--api-keys-file", write_keys(tmp_path),
         "--prefix-cache=false", "--kv-cache-mib", "8192",
     )  # fmt: skip
-    chunk = statistics.median(ttfts(server, 512, 5))  # max-step-tokens: one step, alone
-    alone = ttfts(server, 40, 20)
+    # The last chunk, of max-step-tokens, of such prompts as the flood's.
+    chunk = statistics.median(ttfts(server, 2000, 5)) - statistics.median(ttfts(server, 2000 - 512, 5))
+    alone = ttfts(server, 40, 10)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     attacker = context.Process(target=flood, args=(server.host, server.port, stop))
     attacker.start()
     try:
         server.wait_until(lambda m: m["sluice_waiting_sequences"] > 40, "the flood is there", 60)
-        flooded = ttfts(server, 40, 40)
+        for _ in range(3):
+            flooded = ttfts(server, 40, 30)
+            raised = flooded[-1] - alone[-1]
+            print(f"chunk {chunk:.3f} s; longest TTFT alone {alone[-1]:.3f} s, flooded {flooded[-1]:.3f} s: {raised / chunk:.2f} chunks")
+            if raised <= 1.1 * steps_in_flight * chunk:
+                break
         metrics = server.metrics()
     finally:
         stop.set()
         server.process.kill()
         attacker.join(30)
         attacker.kill()
-    p90 = lambda values: values[int(0.9 * len(values))]  # noqa: E731
-    print(f"chunk {chunk:.3f} s; p90 TTFT alone {p90(alone):.3f} s, flooded {p90(flooded):.3f} s, max {flooded[-1]:.3f} s")
     assert metrics["sluice_running_sequences"] > 5
-    steps_in_flight = 2  # of the simulated device: each may hold a chunk of the flood's (ADR 18)
-    assert p90(flooded) - p90(alone) <= steps_in_flight * chunk
+    assert raised <= 1.1 * steps_in_flight * chunk
