@@ -99,8 +99,9 @@ void Scheduler::PlanGenerating(Draft& draft) {
 }
 
 // Half-done prompts and waiting sequences by turn, so that the long prompt of one tenant yields its
-// next chunk to the new request of another that has had less. Where the first that waits does not
-// fit no other overtakes it, or a long prompt would starve. A step that answers a tenant which is
+// next chunk to the new request of another that has had less, and half of it to short prompts of
+// its own tenant. Where the first that waits does not fit no other overtakes it, or a long prompt
+// would starve. A step that answers a tenant which is
 // half a step behind or more is not filled up with prompts of those ahead: it would get longer.
 void Scheduler::PlanPrompts(Draft& draft) {
   std::vector<Sequence*> half_done;
@@ -108,9 +109,10 @@ void Scheduler::PlanPrompts(Draft& draft) {
     if (sequence->num_unplanned_tokens() > 1) half_done.push_back(sequence);
   }
   bool admits = true;
+  const int32_t kept = draft.budget / 2;  // for whom others overtake
   while (draft.budget > 0) {
     Sequence* const waiting = admits && !free_slots_.empty() ? waiting_.Front(now_) : nullptr;
-    Sequence* const next = TakeNextPrompt(half_done, waiting);
+    Sequence* const next = TakeNextPrompt(half_done, waiting, draft.budget - kept);
     if (next == nullptr) return;
     if (draft.answered != nullptr && draft.answered != next->tenant &&
         tenants_.Leads(*next->tenant, *draft.answered, draft.answered_served)) {
@@ -124,16 +126,25 @@ void Scheduler::PlanPrompts(Draft& draft) {
   }
 }
 
-// The one of `half_done`, which it then leaves, or `waiting`; null: there is none.
-Sequence* Scheduler::TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting) const {
+// The one of `half_done`, which it then leaves, or `waiting`; null: there is none. `short_tokens`:
+// so long may a prompt be to overtake one of its tenant's that is longer.
+Sequence* Scheduler::TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting,
+                                    int32_t short_tokens) const {
   std::erase_if(half_done, [](const Sequence* s) { return s->state != SequenceState::kRunning; });
   const auto turn = [](const Sequence* s) {
     return Turn{s->priority, s->tenant->served, false, s->admission};
   };
   const auto first = std::ranges::min_element(half_done, {}, turn);
   if (first == half_done.end()) return waiting;
-  if (waiting != nullptr && waiting_.TurnOf(*waiting, now_) < turn(*first)) return waiting;
   Sequence* const next = *first;
+  if (waiting != nullptr) {
+    const Turn waited = waiting_.TurnOf(*waiting, now_);
+    if (waited < turn(next)) return waiting;
+    const bool overtakes = waiting->tenant == next->tenant && waited.priority <= next->priority &&
+                           waiting->num_tokens() <= short_tokens &&
+                           next->num_unplanned_tokens() > short_tokens;
+    if (overtakes) return waiting;
+  }
   half_done.erase(first);
   return next;
 }

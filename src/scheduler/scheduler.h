@@ -156,7 +156,8 @@ class Scheduler {
   void PlanRow(Draft& draft, Sequence& sequence);
   void AppendRow(Draft& draft, Sequence& sequence, int32_t num_tokens);
   int32_t ReserveBlocks(Sequence& sequence, int32_t num_tokens);
-  Sequence* TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting) const;
+  Sequence* TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence* waiting,
+                           int32_t short_tokens) const;
   void ChargeRow(Draft& draft, Sequence& sequence, bool samples);
   bool PreemptFor(Sequence& sequence);
   Sequence* Youngest(const Tenant& tenant) const;

@@ -65,11 +65,62 @@ TEST(Scheduler, ALongPromptNeverStallsRunningRows) {
   EXPECT_THAT(Sequences(plan), ElementsAre(1, 2));
   EXPECT_THAT(RowSizes(plan), ElementsAre(1, 15));
   EXPECT_EQ(plan.rows[1].output, RowOutput::kNone);
-  h.Step();
-  plan = h.Step();  // the last ten tokens of the prompt; what is left of the budget admits the next
-  EXPECT_THAT(Sequences(plan), ElementsAre(1, 2, 3));
-  EXPECT_THAT(RowSizes(plan), ElementsAre(1, 10, 3));
+  plan = h.Step();
+  EXPECT_THAT(Sequences(plan), ElementsAre(1, 3, 2));  // the short one overtakes
+  EXPECT_THAT(RowSizes(plan), ElementsAre(1, 3, 12));
   EXPECT_EQ(plan.rows[1].output, RowOutput::kSample);
+  plan = h.Step();  // the last 13 tokens of the prompt
+  EXPECT_THAT(Sequences(plan), ElementsAre(1, 3, 2));
+  EXPECT_THAT(RowSizes(plan), ElementsAre(1, 1, 13));
+  EXPECT_EQ(plan.rows[2].output, RowOutput::kSample);
+}
+
+TEST(Scheduler, ShortPromptsOvertakeALongOneInHalfOfAStep) {
+  SchedulerConfig config = SmallConfig();  // 16 tokens a step
+  config.num_kv_blocks = 1000;
+  config.max_model_len = 400;
+  config.max_rows = 16;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(160, 500), 1)).ok());
+  h.Step();
+  for (SequenceId id = 2; id < 8; ++id) ASSERT_TRUE(h.Add(Spec(id, Tokens(4, 10), 1)).ok());
+  BatchPlan plan = h.Step();  // two fit into the half of it
+  EXPECT_THAT(Sequences(plan), ElementsAre(2, 3, 1));
+  EXPECT_THAT(RowSizes(plan), ElementsAre(4, 4, 8));
+}
+
+TEST(Scheduler, ALongPromptIsNotStarvedByShortOnes) {
+  SchedulerConfig config = SmallConfig();
+  config.num_kv_blocks = 1000;
+  config.max_model_len = 400;
+  config.max_rows = 16;
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(160, 500), 1)).ok());
+  SequenceId next = 2;
+  int steps = 0;
+  for (; !h.Finished(1) && steps < 100; ++steps) {
+    for (int i = 0; i < 4; ++i, ++next) ASSERT_TRUE(h.Add(Spec(next, Tokens(4, 10), 1)).ok());
+    h.Step();
+  }
+  EXPECT_LE(steps, 2 * 160 / 16);  // twice what it takes alone
+}
+
+TEST(Scheduler, WhatDoesNotOvertake) {
+  SchedulerConfig config = SmallConfig();
+  config.num_kv_blocks = 1000;
+  config.max_model_len = 400;
+  const auto second = [&](int num_tokens, int32_t priority) {
+    Harness h(config);
+    EXPECT_TRUE(h.Add(Spec(1, Tokens(160, 500), 1)).ok());
+    h.Step();
+    SequenceSpec spec = Spec(2, Tokens(num_tokens, 900), 1);
+    spec.priority = priority;
+    EXPECT_TRUE(h.Add(std::move(spec)).ok());
+    return Sequences(h.Step());
+  };
+  EXPECT_THAT(second(8, 0), ElementsAre(2, 1));
+  EXPECT_THAT(second(9, 0), ElementsAre(1));  // longer than half a step
+  EXPECT_THAT(second(8, 1), ElementsAre(1));  // less urgent
 }
 
 TEST(Scheduler, AdmitsByPriorityThenArrival) {
