@@ -1,10 +1,13 @@
 #include "rpc/kserve_codec.h"
 
 #include <fmt/format.h>
-#include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -13,7 +16,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "base/errors.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
@@ -23,48 +25,39 @@
 namespace sluice::rpc {
 namespace {
 
+namespace json = boost::json;
 using google::protobuf::Message;
-using google::protobuf::Struct;
-using google::protobuf::Value;
 using inference::InferParameter;
 using inference::InferTensorContents;
 using Tensor = inference::ModelInferRequest::InferInputTensor;
-using Elements = std::vector<Value>;
+using Elements = std::vector<json::value>;
 
 constexpr size_t kMaxElements = 65'536;  // of a tensor
 constexpr char kTextInput[] = "text_input", kTextOutput[] = "text_output";
 constexpr char kSamplingParameters[] = "sampling_parameters", kEmbedding[] = "embedding";
 
-// JSON's numbers are doubles; protobuf reads integers from strings as well, and those are exact.
 template <typename Scalar>
-Value Convert(Scalar scalar) {
-  Value value;
-  if constexpr (std::is_same_v<Scalar, bool>) {
-    value.set_bool_value(scalar);
-  } else if constexpr (std::is_floating_point_v<Scalar>) {
-    value.set_number_value(scalar);
-  } else {
-    value.set_string_value(fmt::to_string(scalar));
+absl::StatusOr<json::value> Convert(const std::string& name, Scalar scalar) {
+  if constexpr (std::is_floating_point_v<Scalar>) {
+    if (!std::isfinite(scalar)) return FieldError(name, fmt::format("{} is not finite", name));
   }
-  return value;
+  return json::value(scalar);
 }
-absl::StatusOr<Value> ConvertText(const std::string& name, std::string text) {
+absl::StatusOr<json::value> ConvertText(const std::string& name, std::string_view text) {
   if (!IsValidUtf8(text)) return FieldError(name, fmt::format("{} is not UTF-8", name));
-  Value value;
-  value.set_string_value(std::move(text));
-  return value;
+  return json::value(json::string_view(text.data(), text.size()));
 }
 
-absl::StatusOr<Value> Convert(const std::string& name, const InferParameter& parameter) {
+absl::StatusOr<json::value> Convert(const std::string& name, const InferParameter& parameter) {
   switch (parameter.parameter_choice_case()) {
     case InferParameter::kBoolParam:
-      return Convert(parameter.bool_param());
+      return Convert(name, parameter.bool_param());
     case InferParameter::kInt64Param:
-      return Convert(parameter.int64_param());
+      return Convert(name, int64_t{parameter.int64_param()});
     case InferParameter::kUint64Param:
-      return Convert(parameter.uint64_param());
+      return Convert(name, uint64_t{parameter.uint64_param()});
     case InferParameter::kDoubleParam:
-      return Convert(parameter.double_param());
+      return Convert(name, parameter.double_param());
     case InferParameter::kStringParam:
       return ConvertText(name, parameter.string_param());
     case InferParameter::PARAMETER_CHOICE_NOT_SET:
@@ -88,7 +81,7 @@ absl::StatusOr<Elements> RawNumbers(const std::string& name, std::string_view ra
   for (size_t i = 0; i < count; ++i) {
     Number number;
     std::memcpy(&number, raw.data() + i * sizeof(Number), sizeof(Number));
-    elements.push_back(Convert(number));
+    ASSIGN_OR_RETURN(elements.emplace_back(), Convert(name, number));
   }
   return elements;
 }
@@ -101,8 +94,7 @@ absl::StatusOr<Elements> RawTexts(const std::string& name, std::string_view raw)
     if (raw.size() >= sizeof(size)) std::memcpy(&size, raw.data(), sizeof(size));
     if (raw.size() < sizeof(size) || raw.size() - sizeof(size) < size)
       return FieldError(name, fmt::format("{}: the raw bytes end within an element", name));
-    ASSIGN_OR_RETURN(elements.emplace_back(),
-                     ConvertText(name, std::string(raw.substr(sizeof(size), size))));
+    ASSIGN_OR_RETURN(elements.emplace_back(), ConvertText(name, raw.substr(sizeof(size), size)));
     raw.remove_prefix(sizeof(size) + size);
   }
   return elements;
@@ -114,7 +106,7 @@ absl::StatusOr<Elements> RawElements(const Tensor& tensor, std::string_view raw)
   if (type == "BYTES") return RawTexts(name, raw);
   if (type == "BOOL") {
     ASSIGN_OR_RETURN(Elements elements, RawNumbers<uint8_t>(name, raw));
-    for (Value& element : elements) element = Convert(element.string_value() != "0");
+    for (json::value& element : elements) element = element.get_uint64() != 0;
     return elements;
   }
   if (type == "INT32") return RawNumbers<int32_t>(name, raw);
@@ -132,11 +124,13 @@ template <typename Repeated>
 absl::StatusOr<Elements> Numbers(const std::string& name, const Repeated& numbers) {
   if (static_cast<size_t>(numbers.size()) > kMaxElements) return TooManyElements(name);
   Elements elements;
-  for (const auto number : numbers) elements.push_back(Convert(number));
+  for (const auto number : numbers) {
+    ASSIGN_OR_RETURN(elements.emplace_back(), Convert(name, number));
+  }
   return elements;
 }
 
-absl::StatusOr<Elements> ContentElements(Tensor& tensor) {
+absl::StatusOr<Elements> ContentElements(const Tensor& tensor) {
   const std::string& name = tensor.name();
   const std::string& type = tensor.datatype();
   const InferTensorContents& contents = tensor.contents();
@@ -151,15 +145,15 @@ absl::StatusOr<Elements> ContentElements(Tensor& tensor) {
   if (static_cast<size_t>(contents.bytes_contents_size()) > kMaxElements)
     return TooManyElements(name);
   Elements elements;
-  for (std::string& text : *tensor.mutable_contents()->mutable_bytes_contents()) {
-    ASSIGN_OR_RETURN(elements.emplace_back(), ConvertText(name, std::move(text)));
+  for (const std::string& text : contents.bytes_contents()) {
+    ASSIGN_OR_RETURN(elements.emplace_back(), ConvertText(name, text));
   }
   return elements;
 }
 
 // The elements of input `index`, as many as its shape says.
-absl::StatusOr<Elements> InputElements(inference::ModelInferRequest& message, int index) {
-  Tensor& tensor = *message.mutable_inputs(index);
+absl::StatusOr<Elements> InputElements(const inference::ModelInferRequest& message, int index) {
+  const Tensor& tensor = message.inputs(index);
   const bool raw = message.raw_input_contents_size() > 0;
   ASSIGN_OR_RETURN(Elements elements, raw ? RawElements(tensor, message.raw_input_contents(index))
                                           : ContentElements(tensor));
@@ -176,37 +170,39 @@ absl::StatusOr<Elements> InputElements(inference::ModelInferRequest& message, in
   return elements;
 }
 
-absl::Status Put(const std::string& name, Value value, Struct& fields) {
-  if (fields.fields().contains(name))
-    return FieldError(name, fmt::format("{} is given twice", name));
-  (*fields.mutable_fields())[name] = std::move(value);
-  return absl::OkStatus();
+absl::Status Put(json::string_view name, json::value value, json::object& fields) {
+  if (fields.emplace(name, std::move(value)).second) return absl::OkStatus();
+  const std::string shown(name);
+  return FieldError(shown, fmt::format("{} is given twice", shown));
 }
 
 // A JSON object's members. What is wrong with it is not told: it may hold a client's text.
-absl::Status PutJson(const Elements& elements, Struct& fields) {
-  Struct object;
-  if (elements.size() != 1 ||
-      !google::protobuf::util::JsonStringToMessage(elements[0].string_value(), &object).ok()) {
-    return FieldError(kSamplingParameters, "sampling_parameters is not one JSON object");
+absl::Status PutJson(const Elements& elements, json::object& fields) {
+  json::error_code error;
+  json::value parsed;
+  if (elements.size() == 1 && elements[0].is_string()) {
+    parsed = json::parse(elements[0].get_string(), error);
   }
-  for (auto& [name, value] : *object.mutable_fields())
-    RETURN_IF_ERROR(Put(name, std::move(value), fields));
+  if (error || !parsed.is_object())
+    return FieldError(kSamplingParameters, "sampling_parameters is not one JSON object");
+  for (auto& member : parsed.get_object())
+    RETURN_IF_ERROR(Put(member.key(), std::move(member.value()), fields));
   return absl::OkStatus();
 }
 
 // Everything but the texts, by name, whether it came as a parameter, a tensor or a member of
 // sampling_parameters.
-absl::StatusOr<Struct> TakeFields(inference::ModelInferRequest& message, Elements& texts) {
+absl::StatusOr<json::object> TakeFields(const inference::ModelInferRequest& message,
+                                        Elements& texts) {
   if (message.raw_input_contents_size() > 0 &&
       message.raw_input_contents_size() != message.inputs_size()) {
     return FieldError("raw_input_contents",
                       fmt::format("raw_input_contents has {} entries; there are {} inputs",
                                   message.raw_input_contents_size(), message.inputs_size()));
   }
-  Struct fields;
+  json::object fields;
   for (const auto& [name, parameter] : message.parameters()) {
-    ASSIGN_OR_RETURN(Value value, Convert(name, parameter));
+    ASSIGN_OR_RETURN(json::value value, Convert(name, parameter));
     RETURN_IF_ERROR(Put(name, std::move(value), fields));
   }
   for (int i = 0; i < message.inputs_size(); ++i) {
@@ -220,8 +216,7 @@ absl::StatusOr<Struct> TakeFields(inference::ModelInferRequest& message, Element
     } else if (elements.size() == 1) {
       RETURN_IF_ERROR(Put(name, std::move(elements[0]), fields));
     } else {
-      Value list;
-      for (Value& element : elements) *list.mutable_list_value()->add_values() = std::move(element);
+      json::array list(elements.begin(), elements.end());
       RETURN_IF_ERROR(Put(name, std::move(list), fields));
     }
   }
@@ -229,33 +224,34 @@ absl::StatusOr<Struct> TakeFields(inference::ModelInferRequest& message, Element
   return fields;
 }
 
-absl::StatusOr<bool> TakeBool(const std::string& name, bool otherwise, Struct& fields) {
-  const auto found = fields.mutable_fields()->find(name);
-  if (found == fields.mutable_fields()->end()) return otherwise;
-  const Value value = std::move(found->second);
-  fields.mutable_fields()->erase(name);
-  if (value.kind_case() != Value::kBoolValue)
-    return FieldError(name, fmt::format("{} is not a BOOL", name));
-  return value.bool_value();
+absl::StatusOr<bool> TakeBool(const std::string& name, bool otherwise, json::object& fields) {
+  const auto found = fields.find(name);
+  if (found == fields.end()) return otherwise;
+  const json::value value = std::move(found->value());
+  fields.erase(found);
+  if (!value.is_bool()) return FieldError(name, fmt::format("{} is not a BOOL", name));
+  return value.get_bool();
 }
 
-absl::StatusOr<absl::Duration> TakeTimeout(Struct& fields) {
-  const auto found = fields.mutable_fields()->find("timeout");
-  if (found == fields.mutable_fields()->end()) return absl::InfiniteDuration();
-  int64_t microseconds = 0;
-  const bool is_number = absl::SimpleAtoi(found->second.string_value(), &microseconds);
-  if (!is_number || microseconds < 0)
+absl::StatusOr<absl::Duration> TakeTimeout(json::object& fields) {
+  const auto found = fields.find("timeout");
+  if (found == fields.end()) return absl::InfiniteDuration();
+  json::error_code error;
+  const auto microseconds = found->value().to_number<int64_t>(error);
+  if (error || microseconds < 0)
     return FieldError("timeout", "timeout is not a number of microseconds");
-  fields.mutable_fields()->erase("timeout");
+  fields.erase(found);
   // 0 is how the field's clients say: none.
   return microseconds == 0 ? absl::InfiniteDuration() : absl::Microseconds(microseconds);
 }
 
 // Fills fields of `message`, those of `top` or of its message "sampling", by protobuf's rules for
 // JSON.
-absl::Status Fill(Struct fields, std::initializer_list<std::string_view> top, Message& message) {
+absl::Status Fill(const json::object& fields, std::initializer_list<std::string_view> top,
+                  Message& message) {
   const auto* sampling = message.GetDescriptor()->FindFieldByName("sampling");
-  for (auto& [name, value] : *fields.mutable_fields()) {
+  for (const auto& member : fields) {
+    const std::string name(member.key());
     Message* target = &message;
     if (std::find(top.begin(), top.end(), name) == top.end()) {
       target = sampling == nullptr ? nullptr
@@ -265,27 +261,26 @@ absl::Status Fill(Struct fields, std::initializer_list<std::string_view> top, Me
         target == nullptr ? nullptr : target->GetDescriptor()->FindFieldByName(name);
     if (field == nullptr)
       return FieldError(name, fmt::format("there is no input or parameter {}", name));
-    Struct one;
-    Value& given = (*one.mutable_fields())[name];
-    if (field->is_repeated() && !field->is_map() && value.kind_case() != Value::kListValue) {
-      *given.mutable_list_value()->add_values() = std::move(value);
-    } else {
-      given = std::move(value);
-    }
-    std::string json;
+    const bool lacks_list = field->is_repeated() && !field->is_map() && !member.value().is_array();
+    const json::object one{
+        {name, lacks_list ? json::value(json::array{member.value()}) : member.value()}};
     const std::unique_ptr<Message> parsed(target->New());
-    if (!google::protobuf::util::MessageToJsonString(one, &json).ok() ||
-        !google::protobuf::util::JsonStringToMessage(json, parsed.get()).ok()) {
+    if (!google::protobuf::util::JsonStringToMessage(json::serialize(one), parsed.get()).ok())
       return FieldError(name, fmt::format("{} has a value of the wrong type", name));
-    }
     target->MergeFrom(*parsed);
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<GenerateRequest> Generation(std::string model, Elements texts, Struct fields) {
+absl::StatusOr<std::string> PromptOf(const json::value& element) {
+  if (!element.is_string()) return FieldError(kTextInput, "text_input is not BYTES");
+  return std::string(element.get_string());
+}
+
+absl::StatusOr<GenerateRequest> Generation(std::string model, const Elements& texts,
+                                           const json::object& fields) {
   v1::GenerateRequest message;
-  RETURN_IF_ERROR(Fill(std::move(fields),
+  RETURN_IF_ERROR(Fill(fields,
                        {"priority", "parse_special", "skip_special_tokens",
                         "include_stop_str_in_output", "stream_interval"},
                        message));
@@ -297,16 +292,19 @@ absl::StatusOr<GenerateRequest> Generation(std::string model, Elements texts, St
   if (message.sampling().has_logprobs())
     return FieldError("logprobs", "logprobs are not offered here; sluice.v1.Inference has them");
   message.set_model(std::move(model));
-  message.set_text(std::move(*texts[0].mutable_string_value()));
+  ASSIGN_OR_RETURN(*message.mutable_text(), PromptOf(texts[0]));
   return DecodeGenerate(std::move(message));
 }
 
-absl::StatusOr<EmbedRequest> Embedding(std::string model, Elements texts, Struct fields) {
+absl::StatusOr<EmbedRequest> Embedding(std::string model, const Elements& texts,
+                                       const json::object& fields) {
   v1::EmbedRequest message;
-  RETURN_IF_ERROR(Fill(std::move(fields),
-                       {"priority", "dimensions", "normalise", "truncate_prompt_tokens"}, message));
+  RETURN_IF_ERROR(
+      Fill(fields, {"priority", "dimensions", "normalise", "truncate_prompt_tokens"}, message));
   message.set_model(std::move(model));
-  for (Value& text : texts) message.add_inputs()->set_text(std::move(*text.mutable_string_value()));
+  for (const json::value& text : texts) {
+    ASSIGN_OR_RETURN(*message.add_inputs()->mutable_text(), PromptOf(text));
+  }
   return DecodeEmbed(std::move(message));
 }
 
@@ -319,7 +317,7 @@ absl::StatusOr<InferRequest> DecodeInfer(inference::ModelInferRequest message, M
   InferRequest request;
   request.raw = message.raw_input_contents_size() > 0;
   Elements texts;
-  ASSIGN_OR_RETURN(Struct fields, TakeFields(message, texts));
+  ASSIGN_OR_RETURN(json::object fields, TakeFields(message, texts));
   ASSIGN_OR_RETURN(request.stream, TakeBool("stream", false, fields));
   ASSIGN_OR_RETURN(request.empty_final,
                    TakeBool("triton_enable_empty_final_response", false, fields));
@@ -337,11 +335,9 @@ absl::StatusOr<InferRequest> DecodeInfer(inference::ModelInferRequest message, M
   if (task == ModelTask::kScore)
     return absl::UnimplementedError("models that score pairs are not offered here");
   if (generates) {
-    ASSIGN_OR_RETURN(request.work,
-                     Generation(std::move(model), std::move(texts), std::move(fields)));
+    ASSIGN_OR_RETURN(request.work, Generation(std::move(model), texts, fields));
   } else {
-    ASSIGN_OR_RETURN(request.work,
-                     Embedding(std::move(model), std::move(texts), std::move(fields)));
+    ASSIGN_OR_RETURN(request.work, Embedding(std::move(model), texts, fields));
   }
   return request;
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -183,6 +184,8 @@ TEST(KserveCodec, RefusalsNameTheField) {
               HasSubstr("max_tokens has a value of the wrong type"));
   EXPECT_THAT(with("max_tokens", [](auto&) {}), HasSubstr("max_tokens has no value"));
   EXPECT_THAT(with("stop", text("\xff")), HasSubstr("stop is not UTF-8"));
+  EXPECT_THAT(with("top_p", [](auto& p) { p.set_double_param(std::nan("")); }),
+              HasSubstr("top_p is not finite"));
   EXPECT_THAT(with("stream", text("yes")), HasSubstr("stream is not a BOOL"));
   EXPECT_THAT(with("timeout", [](auto& p) { p.set_int64_param(-1); }), HasSubstr("timeout: "));
   EXPECT_THAT(with("exclude_input_in_output", [](auto& p) { p.set_bool_param(false); }),
@@ -203,13 +206,17 @@ TEST(KserveCodec, RefusalsNameTheField) {
   message = Prompt("x");
   message.add_outputs()->set_name("logits");
   EXPECT_THAT(Error(message), HasSubstr("no output logits"));
+  message.Clear();
+  Input(message, "text_input", "INT32").mutable_contents()->add_int_contents(7);
+  EXPECT_THAT(Error(message), HasSubstr("text_input is not BYTES"));
   message = Prompt("\xc3");
   EXPECT_THAT(Error(message), HasSubstr("text_input is not UTF-8"));
   EXPECT_THAT(Error(Prompt("x"), ModelTask::kScore), HasSubstr("score pairs"));
 }
 
 TEST(KserveCodec, WhatJsonSaysIsNotRepeated) {
-  for (const char* json : {"{\"stop\":[\"secret", "[\"secret\"]", "{\"seed\":\"secret\"}"}) {
+  for (const char* json : {"{\"stop\":[\"secret", "[\"secret\"]", "{\"secret\":1}x",
+                           "{\"stop\":\"\xff secret\"}", "{\"seed\":\"secret\"}"}) {
     inference::ModelInferRequest message = Prompt("x");
     Input(message, "sampling_parameters", "BYTES").mutable_contents()->add_bytes_contents(json);
     const std::string error = Error(message);
