@@ -10,6 +10,8 @@ namespace sluice {
 namespace {
 
 constexpr size_t kReadBytes = 16 << 10;
+// Of an answer sealed at once: what a slow client has not taken is kept twice no further.
+constexpr size_t kMaxSealed = 256U << 10U;
 constexpr auto kLinger = std::chrono::seconds(2);
 
 }  // namespace
@@ -79,12 +81,8 @@ bool Wire::PumpInput() {
 }
 
 void Wire::Flush(SendBatch* batch) {
-  if (transport_.is_tls() && !broken_ && !output_.empty()) {
-    if (!transport_.Seal(output_)) Fail();
-    output_.clear();
-  }
-  if (batch != nullptr && !broken_ && !write_armed_ && !unsent().empty()) return batch->Add(this);
-  while (!broken_ && !unsent().empty()) {
+  while (!broken_ && (!unsent().empty() || SealMore())) {
+    if (batch != nullptr && !write_armed_) return batch->Add(this);
     const IoResult result = transport_.Send(unsent());
     if (result.state == IoState::kDone) {
       output_begin_ += result.bytes;
@@ -98,9 +96,26 @@ void Wire::Flush(SendBatch* batch) {
       return;
     }
   }
+  output_.clear();
+  num_sealed_ = 0;
   outgoing().clear();
   output_begin_ = 0;
   write_deadline_ = SteadyTime::max();
+}
+
+// False: there is nothing more to seal, or it cannot be.
+bool Wire::SealMore() {
+  if (!transport_.is_tls() || num_sealed_ == output_.size()) return false;
+  outgoing().clear();
+  output_begin_ = 0;
+  const std::string_view piece = std::string_view(output_).substr(num_sealed_, kMaxSealed);
+  num_sealed_ += piece.size();
+  if (!transport_.Seal(piece)) Fail();
+  if (num_sealed_ == output_.size()) {
+    output_.clear();
+    num_sealed_ = 0;
+  }
+  return !broken_;
 }
 
 void Wire::Fail() {
@@ -155,6 +170,7 @@ void Wire::PeerGone() {
 void Wire::Break() {
   broken_ = true;
   output_.clear();
+  num_sealed_ = 0;
   outgoing().clear();
   output_begin_ = 0;
   PeerGone();

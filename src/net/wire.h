@@ -97,6 +97,7 @@ class Wire {
   [[nodiscard]] const std::string& outgoing() const {
     return transport_.is_tls() ? transport_.sealed() : output_;
   }
+  bool SealMore();
   void Arm(IoState want);
   void OnReady();
   void PeerGone();
@@ -117,7 +118,8 @@ class Wire {
   bool timed_out_ = false;
   SteadyTime read_deadline_ = SteadyTime::max();
 
-  std::string output_;       // of TLS: what is not sealed yet
+  std::string output_;
+  size_t num_sealed_ = 0;    // of TLS: bytes of the output that are in outgoing(), or have gone
   size_t output_begin_ = 0;  // [output_begin_, size) of outgoing() is still to go
   bool write_armed_ = false;
   bool broken_ = false;

@@ -47,7 +47,8 @@ class CallContext {
   virtual void TryCancel() = 0;
 };
 
-// What a transport tells a call, from one thread at a time. It shares the call until OnDone.
+// What a transport tells a call. It shares the call until OnDone. Thread-safe where the client
+// streams: what comes of a read, of a write and of a cancellation may come at once.
 class Call {
  public:
   virtual ~Call() = default;

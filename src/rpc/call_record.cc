@@ -118,9 +118,9 @@ grpc::Status CallRecord::Close(const absl::Status& status, absl::Duration retry_
   }
   if (const std::string code = ErrorCode(status); !code.empty())
     context_->AddTrailingMetadata("sluice-error-code", code);
-  if (const std::string field = ErrorParam(status); !field.empty()) {
-    context_->AddTrailingMetadata("sluice-error-field", ProtoField(field));
-  }
+  // gRPC takes no other metadata, and ends the process over it.
+  if (const std::string field = ProtoField(ErrorParam(status)); IsId(field))
+    context_->AddTrailingMetadata("sluice-error-field", field);
   return EncodeStatus(status, retry_after);
 }
 

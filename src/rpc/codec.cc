@@ -14,6 +14,7 @@
 
 #include "base/errors.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "sluice/v1/error_details.pb.h"
 
 namespace sluice::rpc {
@@ -300,7 +301,10 @@ size_t MergeInto(TokenEvent event, v1::Choice& choice) {
 
 grpc::Status EncodeStatus(const absl::Status& status, absl::Duration retry_after) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string message(status.message().substr(0, kMaxStatusMessageBytes));
+  std::string message;  // cut between characters: it also travels within messages
+  AppendWholeCharacters(
+      {status.message().data(), std::min(status.message().size(), kMaxStatusMessageBytes)},
+      message);
   const auto code = static_cast<grpc::StatusCode>(ToWireError(status).grpc_code);
   if (retry_after <= absl::ZeroDuration()) return {code, message};
   v1::RetryInfo retry;

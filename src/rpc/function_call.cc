@@ -14,6 +14,10 @@ void FunctionCall::Start(const grpc::ByteBuffer& request) {
     if (const absl::Status admitted = record_.Admit(); !admitted.ok()) return Finish(admitted);
   }
   if (request.Length() <= kMaxInlineBytes) return Run(request);
+  if (door_ == Door::kOpen) {  // the pool is for those with a key
+    const MutexLock lock(mutex_);
+    return Finish(absl::InvalidArgumentError("a probe has no content"));
+  }
   const absl::Status queued = env_->service->RunPrepared(
       [call = shared_from_this(), bytes = request] { call->Run(bytes); });
   if (queued.ok()) return;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -256,11 +257,15 @@ void H2Session::Advance(H2Stream& stream) {
   if (stream.phase_ != Phase::kBody && stream.phase_ != Phase::kRunning) return;
   const bool started = stream.phase_ == Phase::kRunning;
   if (!stream.reading_ || stream.finishing_) return;
-  nghttp2_session_consume_stream(session_.get(), stream.id_, std::exchange(stream.unread_, 0));
   grpc::ByteBuffer request;
   const size_t before = stream.body_.size();
   const absl::StatusOr<bool> whole = stream.NextMessage(stream.called_->max_request_bytes, request);
-  body_bytes_ -= before - stream.body_.size();
+  const size_t taken = before - stream.body_.size();
+  body_bytes_ -= taken;
+  // What follows this message waits for its turn within the window; a part of one must not.
+  const size_t consumed = whole.ok() && *whole ? std::min(stream.unread_, taken) : stream.unread_;
+  stream.unread_ -= consumed;
+  nghttp2_session_consume_stream(session_.get(), stream.id_, consumed);
   if (!whole.ok()) return started ? Drop(stream, NGHTTP2_CANCEL) : Refuse(stream, whole.status());
   if (*whole) {
     stream.reading_ = false;

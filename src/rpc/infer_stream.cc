@@ -1,9 +1,11 @@
 #include "rpc/infer_stream.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/check.h"
 
 namespace sluice::rpc {
@@ -58,9 +60,11 @@ class InferStream::Item final : public InferContext {
     message_.Swap(&error_);
     stream_.Enqueue(this, true);
   }
+  // The call has waited for long; but perhaps only for its turn.
   void TryCancel() override {
     const MutexLock lock(stream_.mutex_);
-    if (!stream_.finished_) stream_.context_->TryCancel();
+    const bool stuck = absl::Now() - stream_.busy_since_ > stream_.env_->write_timeout;
+    if (stuck && !stream_.finished_) stream_.context_->TryCancel();
   }
 
   const std::shared_ptr<InferCall> call;
@@ -156,6 +160,7 @@ void InferStream::OnWriteDone(bool ok) {
   {
     const MutexLock lock(mutex_);
     writing_ = false;
+    busy_since_ = absl::InfiniteFuture();
     if (ok && status_.ok()) {
       written = queue_.front();
       queue_.pop_front();
@@ -163,9 +168,9 @@ void InferStream::OnWriteDone(bool ok) {
       written.item->writing = false;
       written.item->done = written.last;
     }
-    Advance();
+    if (ok) Advance();
   }
-  if (!ok) Abandon(absl::CancelledError("the client has gone"));
+  if (!ok) OnCancel();
   if (written.item == nullptr) return;
   if (!written.last) written.item->call->OnWriteDone(true);
   Release(written.item);
@@ -185,13 +190,15 @@ void InferStream::Abandon(const absl::Status& status) {
   std::vector<Item*> idle;
   {
     const MutexLock lock(mutex_);
-    if (finished_ || !status_.ok()) return;
-    status_ = status;
-    queue_.clear();
-    for (const auto& item : items_) {
-      if (item->users > 0) continue;
-      ++item->users;
-      idle.push_back(item.get());
+    if (finished_) return;
+    if (status_.ok()) {
+      status_ = status;
+      queue_.clear();
+      for (const auto& item : items_) {
+        if (item->users > 0) continue;
+        ++item->users;
+        idle.push_back(item.get());
+      }
     }
   }
   for (Item* const item : idle) End(item);
@@ -227,8 +234,10 @@ void InferStream::End(Item* item) {
     if (writing) item->call->OnWriteDone(false);
   }
   item->call->OnDone();
+  std::list<std::unique_ptr<Item>> ended;  // goes, and logs, when the mutex is free
   const MutexLock lock(mutex_);
-  items_.remove_if([item](const auto& one) { return one.get() == item; });
+  const auto found = std::ranges::find(items_, item, [](const auto& one) { return one.get(); });
+  ended.splice(ended.begin(), items_, found);
   ReadNext();
   Advance();
 }
@@ -247,6 +256,7 @@ void InferStream::Advance() {
     SLUICE_CHECK(context_->Encode(queue_.front().item->message_).ok(), "kMaxMessageBytes is wrong");
     record_.AddInitialMetadata();
     writing_ = true;
+    busy_since_ = absl::Now();
     return context_->StartWrite();
   }
   if (!items_.empty()) return;

@@ -33,7 +33,7 @@ class InferStreams {
 // Requests run side by side, as many as kMaxOpenRequests; the next is read when there is room. The
 // end of the stream, or of the client, is that of all its requests. Thread-safe. Lock order: an
 // InferCall's mutex, or InferStreams', before this one.
-class InferStream final : public Call, public std::enable_shared_from_this<InferStream> {
+class InferStream final : public Call {
  public:
   // `streams` outlives this.
   InferStream(std::shared_ptr<Environment> env, InferStreams* streams, CallContext* context);
@@ -46,7 +46,7 @@ class InferStream final : public Call, public std::enable_shared_from_this<Infer
   void OnCancel() override;
   void OnDone() override;
 
-  // Takes no more requests.
+  // Asks for no more requests, and ends with the last one.
   void Shutdown();
 
  private:
@@ -81,6 +81,7 @@ class InferStream final : public Call, public std::enable_shared_from_this<Infer
   std::list<std::unique_ptr<Item>> items_ ABSL_GUARDED_BY(mutex_);
   std::deque<Entry> queue_ ABSL_GUARDED_BY(mutex_);  // of items_
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time busy_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // of that write
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;  // the next request has been asked for
   bool no_more_ ABSL_GUARDED_BY(mutex_) = false;  // the client has said all
   bool shut_down_ ABSL_GUARDED_BY(mutex_) = false;

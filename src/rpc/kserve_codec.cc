@@ -7,6 +7,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -33,6 +34,7 @@ using Tensor = inference::ModelInferRequest::InferInputTensor;
 using Elements = std::vector<json::value>;
 
 constexpr size_t kMaxElements = 65'536;  // of a tensor
+constexpr size_t kMaxNameBytes = 64;
 constexpr char kTextInput[] = "text_input", kTextOutput[] = "text_output";
 constexpr char kSamplingParameters[] = "sampling_parameters", kEmbedding[] = "embedding";
 
@@ -115,9 +117,9 @@ absl::StatusOr<Elements> RawElements(const Tensor& tensor, std::string_view raw)
   if (type == "UINT64") return RawNumbers<uint64_t>(name, raw);
   if (type == "FP32") return RawNumbers<float>(name, raw);
   if (type == "FP64") return RawNumbers<double>(name, raw);
-  return FieldError(name, fmt::format("{} has the datatype {}; BYTES, BOOL, INT32, INT64, UINT32, "
-                                      "UINT64, FP32 and FP64 are understood",
-                                      name, type));
+  return FieldError(name, fmt::format("{} has another datatype than BYTES, BOOL, INT32, INT64, "
+                                      "UINT32, UINT64, FP32 and FP64",
+                                      name));
 }
 
 template <typename Repeated>
@@ -170,7 +172,19 @@ absl::StatusOr<Elements> InputElements(const inference::ModelInferRequest& messa
   return elements;
 }
 
+// What is named in errors, which go out as metadata too.
+absl::Status CheckName(std::string_view name) {
+  const bool is_name =
+      !name.empty() && name.size() <= kMaxNameBytes &&
+      std::ranges::all_of(name, [](unsigned char c) { return std::isalnum(c) != 0 || c == '_'; });
+  if (is_name) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "the name of an input, output or parameter is not 1 to {} ASCII letters, digits and _",
+      kMaxNameBytes));
+}
+
 absl::Status Put(json::string_view name, json::value value, json::object& fields) {
+  RETURN_IF_ERROR(CheckName({name.data(), name.size()}));
   if (fields.emplace(name, std::move(value)).second) return absl::OkStatus();
   const std::string shown(name);
   return FieldError(shown, fmt::format("{} is given twice", shown));
@@ -202,11 +216,13 @@ absl::StatusOr<json::object> TakeFields(const inference::ModelInferRequest& mess
   }
   json::object fields;
   for (const auto& [name, parameter] : message.parameters()) {
+    RETURN_IF_ERROR(CheckName(name));
     ASSIGN_OR_RETURN(json::value value, Convert(name, parameter));
     RETURN_IF_ERROR(Put(name, std::move(value), fields));
   }
   for (int i = 0; i < message.inputs_size(); ++i) {
     const std::string& name = message.inputs(i).name();
+    RETURN_IF_ERROR(CheckName(name));
     ASSIGN_OR_RETURN(Elements elements, InputElements(message, i));
     if (name == kTextInput) {
       if (!texts.empty()) return FieldError(name, fmt::format("{} is given twice", name));
@@ -312,8 +328,8 @@ absl::StatusOr<EmbedRequest> Embedding(std::string model, const Elements& texts,
 
 absl::StatusOr<InferRequest> DecodeInfer(inference::ModelInferRequest message, ModelTask task) {
   if (!message.model_version().empty() && message.model_version() != kModelVersion)
-    return absl::NotFoundError(fmt::format("there is no version {} of the model; there is {}",
-                                           message.model_version(), kModelVersion));
+    return absl::NotFoundError(
+        fmt::format("the model has no such version; there is {}", kModelVersion));
   InferRequest request;
   request.raw = message.raw_input_contents_size() > 0;
   Elements texts;
@@ -328,6 +344,7 @@ absl::StatusOr<InferRequest> DecodeInfer(inference::ModelInferRequest message, M
                       "exclude_input_in_output is false: answers never repeat the prompt");
   const bool generates = task == ModelTask::kGenerate;
   for (const auto& output : message.outputs()) {
+    RETURN_IF_ERROR(CheckName(output.name()));
     if (output.name() != (generates ? kTextOutput : kEmbedding))
       return FieldError("outputs", fmt::format("the model has no output {}", output.name()));
   }

@@ -140,9 +140,14 @@ Sequence* Scheduler::TakeNextPrompt(std::vector<Sequence*>& half_done, Sequence*
   if (waiting != nullptr) {
     const Turn waited = waiting_.TurnOf(*waiting, now_);
     if (waited < turn(next)) return waiting;
+    // Blocks for all that the longer one has to compute stay: else the two would take them from
+    // each other for ever.
+    const int32_t wanted = NumBlocks(waiting->num_tokens()) + NumBlocks(next->num_tokens()) -
+                           static_cast<int32_t>(next->blocks.size());
     const bool overtakes = waiting->tenant == next->tenant && waited.priority <= next->priority &&
                            waiting->num_tokens() <= short_tokens &&
-                           next->num_unplanned_tokens() > short_tokens;
+                           next->num_unplanned_tokens() > short_tokens &&
+                           wanted <= pool_.num_available();
     if (overtakes) return waiting;
   }
   half_done.erase(first);

@@ -121,6 +121,20 @@ TEST_F(Security, TlsServesStreamsAndWholeAnswers) {
   }
 }
 
+TEST_F(Security, TlsCarriesAnswersOfManyRecords) {
+  UseTls(false);
+  Start();
+  const std::string text(3'000'000, 'x');
+  AnswerAll({text});
+  const ClientContext context = MakeClient(authority_);
+  RawClient client(server->port(), context.get());
+  ASSERT_TRUE(client.connected());
+  for (int i = 0; i < 2; ++i) {
+    client.Send(Post("/v1/chat/completions", kChatBody));
+    EXPECT_NE(client.Read()->body.find(text), std::string::npos);
+  }
+}
+
 TEST_F(Security, TlsMergesForSlowClientsAndSeesThemLeave) {
   UseTls(false);
   Start();

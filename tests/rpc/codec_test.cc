@@ -33,6 +33,12 @@ TEST(Codec, StatusCodesFollowTheOneTable) {
   }
   EXPECT_EQ(EncodeStatus(absl::InternalError(std::string(100'000, 'x'))).error_message().size(),
             1024U);
+  // Cut between characters.
+  EXPECT_EQ(EncodeStatus(absl::InternalError("x" + std::string(999, 'y') + "\xe2\x82\xac" +
+                                             std::string(20, 'z') + "\xe2\x82\xac"))
+                .error_message()
+                .size(),
+            1023U);
 }
 
 TEST(Codec, ReasonsThatAreErrorsHaveNoFinishReason) {

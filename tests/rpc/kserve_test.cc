@@ -63,8 +63,9 @@ class KserveTest : public RpcTest {
   std::unique_ptr<GRPCInferenceService::Stub> Stub() {
     return GRPCInferenceService::NewStub(Connect());
   }
-  std::unique_ptr<Stream> Open(grpc::ClientContext& context) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  std::unique_ptr<Stream> Open(grpc::ClientContext& context,
+                               std::chrono::seconds timeout = std::chrono::seconds(60)) {
+    context.set_deadline(std::chrono::system_clock::now() + timeout);
     stub_ = Stub();
     return stub_->ModelStreamInfer(&context);
   }
@@ -310,7 +311,7 @@ TEST_P(KserveTest, AClientThatGoesCancelsAllItsRequests) {
   ExpectAllStreamsClosed();
 }
 
-TEST_P(KserveTest, ADeadlineEndsTheStreamsRequestsByTheirOwnDeadline) {
+TEST_P(KserveTest, ATimeoutIsTheRequestsDeadline) {
   StartServer();
   grpc::ClientContext context;
   const auto stream = Open(context);
@@ -329,6 +330,57 @@ TEST_P(KserveTest, ADeadlineEndsTheStreamsRequestsByTheirOwnDeadline) {
             grpc::StatusCode::DEADLINE_EXCEEDED);
   stream->WritesDone();
   EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_P(KserveTest, AStreamsDeadlineEndsAllItsRequests) {
+  StartServer();
+  grpc::ClientContext context;
+  const auto stream = Open(context, std::chrono::seconds(1));
+  ASSERT_TRUE(stream->Write(Request("a", true)));
+  const FakeService::Call call = service_.WaitForCall();
+  call.Publish({Accepted{.model = "fake-1"}, Tokens("t", 0)});
+  EXPECT_LT(call.request.deadline, absl::Now() + absl::Seconds(2));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  call.EndWith(absl::DeadlineExceededError("the deadline has passed"));
+  ExpectAllStreamsClosed();
+}
+
+TEST_P(KserveTest, AClientThatDoesNotReadIsGivenUp) {
+  config_.write_timeout_s = 0.5;
+  StartServer();
+  grpc::ClientContext context;
+  const auto stream = Open(context);
+  ASSERT_TRUE(stream->Write(Request("a", true)));
+  const FakeService::Call call = service_.WaitForCall();
+  call.Publish({Accepted{.model = "fake-1"}});
+  for (int i = 0; i < 200; ++i) call.Publish({Tokens(std::string(100'000, 'x'), i)});
+  EXPECT_TRUE(service_.WaitForCancel(call.id));
+  ExpectAllStreamsClosed();
+}
+
+TEST_P(KserveTest, NamesThatMetadataCannotHoldAreRefused) {
+  StartServer();
+  for (const std::string name : {"\xc3\xa9", "a\nb", "a b", "", "a-b"}) {
+    ModelInferRequest request = Request("1");
+    (*request.mutable_parameters())[name].set_bool_param(true);
+    ModelInferResponse response;
+    const grpc::Status status = Infer(request, response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("is not 1 to 64 ASCII letters"));
+  }
+  ModelInferRequest request = Request("1");
+  request.mutable_inputs(0)->set_name(std::string(100'000, 'n'));
+  ModelInferResponse response;
+  EXPECT_EQ(Infer(request, response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_P(KserveTest, ProbesWithContentAreRefused) {
+  StartServer();
+  grpc::ClientContext context;
+  EXPECT_EQ(Raw("/inference.GRPCInferenceService/ServerLive", std::string(5000, '\n'), context)
+                .error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(service_.num_prepared.load(), 0);
 }
 
 TEST_P(KserveTest, AStreamWithoutRequestsEndsWell) {
@@ -360,24 +412,39 @@ TEST_P(KserveTest, ALongPromptGoesThroughThePool) {
 }
 
 TEST_P(KserveTest, MoreRequestsThanMayBeOpenWaitTheirTurn) {
-  service_.script = [](const FakeService::Call& call) { call.Answer("x"); };
+  config_.max_body_bytes = 1 << 20;
   StartServer();
   grpc::ClientContext context;
   const auto stream = Open(context);
-  constexpr int kRequests = 1000;  // 256 may be open
+  constexpr size_t kRequests = 2000;  // of 4 KiB: more than a connection may leave unfinished
+  constexpr size_t kOpen = 256;
   std::thread writer([&] {
-    for (int i = 0; i < kRequests; ++i) stream->Write(Request(std::to_string(i)));
+    ModelInferRequest request = Request("");
+    request.mutable_inputs(0)->mutable_contents()->set_bytes_contents(0, std::string(4096, 'x'));
+    for (size_t i = 0; i < kRequests; ++i) {
+      request.set_id(std::to_string(i));
+      stream->Write(request);
+    }
     stream->WritesDone();
   });
-  absl::SleepFor(absl::Milliseconds(200));  // nobody reads as yet
   std::map<std::string, int> answers;
-  for (ModelStreamInferResponse message; stream->Read(&message);) {
-    EXPECT_EQ(message.error_message(), "");
-    ++answers[message.infer_response().id()];
+  std::thread reader([&] {
+    for (ModelStreamInferResponse message; stream->Read(&message);) {
+      EXPECT_EQ(message.error_message(), "");
+      ++answers[message.infer_response().id()];
+    }
+  });
+  service_.WaitForCall(kOpen - 1);
+  absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_EQ(service_.calls().size(), kOpen);
+  for (size_t i = 0; i < kRequests; ++i) {
+    service_.WaitForCall(i).Answer("x");
+    if (i < kOpen) absl::SleepFor(absl::Milliseconds(2));  // the client sends what it may
   }
   writer.join();
+  reader.join();
   EXPECT_TRUE(stream->Finish().ok());
-  EXPECT_EQ(answers.size(), static_cast<size_t>(kRequests));
+  EXPECT_EQ(answers.size(), kRequests);
   ExpectAllStreamsClosed();
 }
 

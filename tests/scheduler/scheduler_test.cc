@@ -105,6 +105,21 @@ TEST(Scheduler, ALongPromptIsNotStarvedByShortOnes) {
   EXPECT_LE(steps, 2 * 160 / 16);  // twice what it takes alone
 }
 
+TEST(Scheduler, ShortPromptsDoNotTakeALongOnesBlocks) {
+  SchedulerConfig config = SmallConfig();  // 4 tokens a block
+  config.num_kv_blocks = 32;               // the long prompt takes 30 of them
+  Harness h(config);
+  ASSERT_TRUE(h.Add(Spec(1, Tokens(118, 500), 1)).ok());
+  h.Step();
+  SequenceId next = 2;
+  int steps = 1;
+  for (; !h.Finished(1) && steps < 100; ++steps) {
+    for (int i = 0; i < 2; ++i, ++next) ASSERT_TRUE(h.Add(Spec(next, Tokens(8, 10), 8)).ok());
+    h.Step();
+  }
+  EXPECT_LE(steps, 118 / 16 + 2);  // nobody overtakes: three blocks would be too many
+}
+
 TEST(Scheduler, WhatDoesNotOvertake) {
   SchedulerConfig config = SmallConfig();
   config.num_kv_blocks = 1000;
