@@ -19,14 +19,16 @@ namespace sluice {
 namespace {
 
 constexpr int kOutputTokens = 300;
-constexpr int kSteadySteps = 30;  // at least: rows begin as fast as the test submits them
+constexpr int kSteadySteps = 200;  // at least
 
-// Counts the engine thread's allocations while every row generates.
+// Counts the engine thread's allocations while every row generates. Holds the engine up until all
+// rows are submitted, however slow the machine is: else the first would end before the last begins.
 class CountingQueue final : public EventQueue {
  public:
   explicit CountingQueue(int rows) : rows_(rows) {}
 
   void Publish(std::vector<StreamEvent> events) override {
+    submitted_.wait(false);
     int tokens = 0;
     for (const StreamEvent& event : events) {
       tokens += std::holds_alternative<TokenEvent>(event.event) ? 1 : 0;
@@ -42,6 +44,10 @@ class CountingQueue final : public EventQueue {
     if (ended_ == rows_) done_.store(true);
   }
 
+  void AllAreSubmitted() {
+    submitted_.store(true);
+    submitted_.notify_all();
+  }
   [[nodiscard]] bool done() const { return done_.load(); }
   // After done().
   [[nodiscard]] int steady_steps() const { return steady_steps_; }
@@ -55,7 +61,7 @@ class CountingQueue final : public EventQueue {
   int steps_ = 0, steady_steps_ = 0, ended_ = 0;
   size_t steady_allocations_ = 0;
   std::optional<AllocationPeak> allocations_;
-  std::atomic<bool> done_{false};
+  std::atomic<bool> submitted_{false}, done_{false};
 };
 
 double AllocationsAStep(int32_t rows) {
@@ -85,6 +91,7 @@ double AllocationsAStep(int32_t rows) {
     request.accepted_at = clock.Now();
     EXPECT_TRUE(engine.Submit(std::move(request)).ok());
   }
+  queue.AllAreSubmitted();
   while (!queue.done()) std::this_thread::yield();
   EXPECT_GE(queue.steady_steps(), kSteadySteps);
   return queue.allocations_a_step();
