@@ -162,45 +162,42 @@ StreamReactor* RunStream(grpc::CallbackServerContext* context, EventBook* events
 
 }  // namespace
 
-#define SLUICE_UNARY(method)                                                                      \
-  UnaryReactor* GrpcInference::method(grpc::CallbackServerContext* context,                       \
-                                      const grpc::ByteBuffer* request,                            \
-                                      grpc::ByteBuffer* response) {                               \
-    return RunUnary(context, events_, *request, response,                                         \
-                    [this](CallContext* call) { return NewInferenceCall(#method, env_, call); }); \
+#define SLUICE_UNARY(service, method)                                                          \
+  UnaryReactor* service::method(grpc::CallbackServerContext* context,                          \
+                                const grpc::ByteBuffer* request, grpc::ByteBuffer* response) { \
+    return RunUnary(context, events_, *request, response,                                      \
+                    [this](CallContext* call) { return NewCall(#method, call); });             \
   }
-SLUICE_UNARY(Generate)
-SLUICE_UNARY(Embed)
-SLUICE_UNARY(Tokenize)
-SLUICE_UNARY(Detokenize)
-SLUICE_UNARY(ListModels)
+SLUICE_UNARY(GrpcInference, Generate)
+SLUICE_UNARY(GrpcInference, Embed)
+SLUICE_UNARY(GrpcInference, Tokenize)
+SLUICE_UNARY(GrpcInference, Detokenize)
+SLUICE_UNARY(GrpcInference, ListModels)
+SLUICE_UNARY(GrpcKserve, ServerLive)
+SLUICE_UNARY(GrpcKserve, ServerReady)
+SLUICE_UNARY(GrpcKserve, ModelReady)
+SLUICE_UNARY(GrpcKserve, ServerMetadata)
+SLUICE_UNARY(GrpcKserve, ModelMetadata)
+SLUICE_UNARY(GrpcKserve, ModelInfer)
 #undef SLUICE_UNARY
 
-#define SLUICE_UNARY(method)                                                                      \
-  UnaryReactor* GrpcKserve::method(grpc::CallbackServerContext* context,                          \
-                                   const grpc::ByteBuffer* request, grpc::ByteBuffer* response) { \
-    return RunUnary(context, events_, *request, response,                                         \
-                    [this](CallContext* call) { return calls_->NewCall(#method, call); });        \
-  }
-SLUICE_UNARY(ServerLive)
-SLUICE_UNARY(ServerReady)
-SLUICE_UNARY(ModelReady)
-SLUICE_UNARY(ServerMetadata)
-SLUICE_UNARY(ModelMetadata)
-SLUICE_UNARY(ModelInfer)
-#undef SLUICE_UNARY
+std::shared_ptr<Call> GrpcInference::NewCall(std::string_view method, CallContext* context) {
+  return NewInferenceCall(method, env_, context);
+}
+
+std::shared_ptr<Call> GrpcKserve::NewCall(std::string_view method, CallContext* context) {
+  return calls_->NewCall(method, context);
+}
 
 BidiReactor* GrpcKserve::ModelStreamInfer(grpc::CallbackServerContext* context) {
-  return new GrpcBidiCall(context, events_, [this](CallContext* call) {
-    return calls_->NewCall("ModelStreamInfer", call);
-  });
+  return new GrpcBidiCall(context, events_,
+                          [this](CallContext* call) { return NewCall("ModelStreamInfer", call); });
 }
 
 StreamReactor* GrpcInference::GenerateStream(grpc::CallbackServerContext* context,
                                              const grpc::ByteBuffer* request) {
-  return RunStream(context, events_, *request, [this](CallContext* call) {
-    return NewInferenceCall("GenerateStream", env_, call);
-  });
+  return RunStream(context, events_, *request,
+                   [this](CallContext* call) { return NewCall("GenerateStream", call); });
 }
 
 UnaryReactor* GrpcHealth::Check(grpc::CallbackServerContext* context,

@@ -6,6 +6,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -63,6 +64,8 @@ class GrpcInference final : public internal::RawInference {
                            grpc::ByteBuffer* response) override;
 
  private:
+  std::shared_ptr<Call> NewCall(std::string_view method, CallContext* context);
+
   const std::shared_ptr<Environment> env_;  // owners: see Environment
   EventBook* const events_;
 };
@@ -89,6 +92,8 @@ class GrpcKserve final : public internal::RawKserve {
   BidiReactor* ModelStreamInfer(grpc::CallbackServerContext* context) override;
 
  private:
+  std::shared_ptr<Call> NewCall(std::string_view method, CallContext* context);
+
   KserveCalls* const calls_;
   EventBook* const events_;
 };

@@ -15,15 +15,14 @@ namespace {
 
 constexpr size_t kMaxIdBytes = 128;  // it goes back with every message
 
-// What the model does; of one that is not there, the Service says so.
-ModelTask TaskOf(const Service& service, const std::string& model) {
-  const std::vector<ModelDescription> models = service.ListModels();
-  const auto found = std::find_if(models.begin(), models.end(),
-                                  [&](const ModelDescription& m) { return m.Answers(model); });
-  return found == models.end() ? ModelTask::kGenerate : found->task;
-}
-
 }  // namespace
+
+std::optional<ModelDescription> FindModel(const Service& service, std::string_view name) {
+  const std::vector<ModelDescription> models = service.ListModels();
+  const auto found = std::ranges::find_if(
+      models, [&](const ModelDescription& model) { return model.Answers(name); });
+  return found == models.end() ? std::nullopt : std::optional(*found);
+}
 
 absl::StatusOr<GenerateCall::Work> InferCall::Prepare(const grpc::ByteBuffer& bytes) {
   inference::ModelInferRequest message;
@@ -33,7 +32,9 @@ absl::StatusOr<GenerateCall::Work> InferCall::Prepare(const grpc::ByteBuffer& by
     if (finished_) return absl::CancelledError("the client has gone");
     RETURN_IF_ERROR(TakeId(message.id()));
   }
-  const ModelTask task = TaskOf(*env_->service, message.model_name());
+  // Of a model that is not there, the Service says so.
+  const ModelTask task =
+      FindModel(*env_->service, message.model_name()).value_or(ModelDescription()).task;
   ASSIGN_OR_RETURN(InferRequest request, DecodeInfer(std::move(message), task));
   const MutexLock lock(mutex_);
   if (finished_) return absl::CancelledError("the client has gone");

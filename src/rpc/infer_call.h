@@ -5,12 +5,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kserve/inference.pb.h"
 #include "rpc/generate_call.h"
+#include "sluice/service.h"
 
 namespace sluice::rpc {
+
+// By name or alias; nullopt: there is no such model.
+std::optional<ModelDescription> FindModel(const Service& service, std::string_view name);
 
 // What carries a request of a stream.
 class InferContext : public CallContext {

@@ -1,10 +1,6 @@
 #include "rpc/kserve_calls.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <optional>
-#include <vector>
 
 #include "base/errors.h"
 #include "base/status_macros.h"
@@ -16,14 +12,10 @@
 namespace sluice::rpc {
 namespace {
 
-// nullopt: there is no such model, or not in that version.
-std::optional<ModelDescription> FindModel(const Service& service, const std::string& name,
-                                          const std::string& version) {
+std::optional<ModelDescription> FindVersion(const Service& service, const std::string& name,
+                                            const std::string& version) {
   if (!version.empty() && version != kModelVersion) return std::nullopt;
-  const std::vector<ModelDescription> models = service.ListModels();
-  const auto found = std::find_if(models.begin(), models.end(),
-                                  [&](const ModelDescription& m) { return m.Answers(name); });
-  return found == models.end() ? std::nullopt : std::optional(*found);
+  return FindModel(service, name);
 }
 
 absl::StatusOr<inference::ServerLiveResponse> Answer(const inference::ServerLiveRequest&,
@@ -43,7 +35,7 @@ absl::StatusOr<inference::ServerReadyResponse> Answer(const inference::ServerRea
 absl::StatusOr<inference::ModelReadyResponse> Answer(const inference::ModelReadyRequest& request,
                                                      const Service& service, HealthCalls* health) {
   inference::ModelReadyResponse response;
-  response.set_ready(health->Serving() && FindModel(service, request.name(), request.version()));
+  response.set_ready(health->Serving() && FindVersion(service, request.name(), request.version()));
   return response;
 }
 
@@ -57,7 +49,7 @@ absl::StatusOr<inference::ServerMetadataResponse> Answer(const inference::Server
 
 absl::StatusOr<inference::ModelMetadataResponse> Answer(
     const inference::ModelMetadataRequest& request, const Service& service, HealthCalls*) {
-  const auto model = FindModel(service, request.name(), request.version());
+  const auto model = FindVersion(service, request.name(), request.version());
   if (!model) {
     return WithErrorCode(
         WithParam(absl::NotFoundError("there is no model of this name and version"), "name"),
